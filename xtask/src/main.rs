@@ -1,1 +1,74 @@
-fn main() {}
+//! Everything a person or CI runs, behind one command: `cargo xtask TASK`.
+//!
+//! A fresh machine has cargo and little else, so the tasks fetch what they need and say what they do.
+
+use std::process::ExitCode;
+
+use failure::Outcome;
+
+mod apt;
+mod criu;
+mod failure;
+mod oracle;
+mod packages;
+mod tool;
+mod trial;
+
+/// One task: its name, its arguments, what it does in a line, and the function that does it.
+struct Task {
+    name: &'static str,
+    arguments: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Outcome<()>,
+}
+
+/// The tasks in the order the help lists them.
+const TASKS: &[Task] = &[
+    Task {
+        name: "criu",
+        arguments: "[--version 4.2|4.3]",
+        about: "find or obtain a working CRIU, print its path and version",
+        run: criu::task,
+    },
+    Task {
+        name: "oracle",
+        arguments: "",
+        about: "obtain Python CRIT 4.3, which our `crit` is compared with, and print how to run it",
+        run: oracle::task,
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, rest)) = arguments.split_first() else {
+        print_help();
+        return ExitCode::from(2);
+    };
+    if matches!(name.as_str(), "help" | "--help" | "-h") {
+        print_help();
+        return ExitCode::SUCCESS;
+    }
+    let Some(task) = TASKS.iter().find(|task| task.name == name) else {
+        eprintln!("xtask: there is no task `{name}`\n");
+        print_help();
+        return ExitCode::from(2);
+    };
+    match (task.run)(rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask {name}: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_help() {
+    println!("usage: cargo xtask TASK\n\ntasks:");
+    for task in TASKS {
+        println!(
+            "  {:<28} {}",
+            format!("{} {}", task.name, task.arguments),
+            task.about
+        );
+    }
+}
