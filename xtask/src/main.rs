@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use failure::Outcome;
 
 mod apt;
+mod codegen;
 mod criu;
 mod failure;
 mod oracle;
@@ -35,6 +36,12 @@ const TASKS: &[Task] = &[
         arguments: "",
         about: "obtain Python CRIT 4.3, which our `crit` is compared with, and print how to run it",
         run: oracle::task,
+    },
+    Task {
+        name: "codegen",
+        arguments: "[--check]",
+        about: "generate the messages and their tables from schema/criu.json, or check that they are up to date",
+        run: codegen::task,
     },
 ];
 
