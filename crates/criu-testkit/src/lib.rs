@@ -1,1 +1,34 @@
-//! Placeholder.
+//! What the tests of this workspace share: real CRIUs, processes worth checkpointing, and a CRIU that misbehaves.
+//!
+//! * [`CriuUnderTest`]: the CRIUs that `cargo xtask criu` obtained, and [`skip!`] when there is none.
+//! * [`Scene`] and [`TestProcess`]: a process with chosen resources that can say whether it survived.
+//! * [`FakeCriu`]: an executable that speaks CRIU's worker protocol by a script, right or wrong.
+//! * [`ResourceSnapshot`]: file descriptors, children and zombies before and after.
+//! * [`Subreaper`], [`NetworkNamespace`], [`TempDir`]: what those stand on.
+//!
+//! Everything here panics where a library would return an error: a test has no better answer. Nothing here depends on
+//! the crates it tests.
+
+mod binaries;
+mod criu_under_test;
+mod fake_criu;
+mod network;
+mod process;
+mod reply;
+mod scene;
+mod skip;
+mod snapshot;
+mod subreaper;
+mod temp_dir;
+
+pub use binaries::{fake_criu_binary, target_binary};
+pub use criu_under_test::CriuUnderTest;
+pub use fake_criu::{FakeCriu, Step};
+pub use network::NetworkNamespace;
+pub use process::TestProcess;
+pub use reply::{Field, Message, fields};
+pub use scene::{Namespace, Scene};
+pub use skip::{Skip, record_skip};
+pub use snapshot::ResourceSnapshot;
+pub use subreaper::Subreaper;
+pub use temp_dir::TempDir;

@@ -1,0 +1,185 @@
+//! The process that tests checkpoint: it counts, holds what it is told to hold, and tells whether that survived.
+//!
+//! ```text
+//! criu-testkit-target DIR PART...               state and questions live in DIR
+//! criu-testkit-target --enter ROOT DIR PART...  makes ROOT the root of its mount namespace first
+//! ```
+//!
+//! Files in DIR: `ready` (made when all parts are up), `failed` (why they are not), `count` (always 21 bytes, so that
+//! CRIU finds the file as it left it), `verify` → `verified` (empty when all is well), `finish` (holds the exit code).
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use parts::Part;
+
+mod descriptors;
+mod parts;
+mod sockets;
+
+/// The time between two counts.
+const TICK: Duration = Duration::from_millis(5);
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    close_inherited();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["--enter", root, rest @ ..] => {
+            let failure = enter(Path::new(root), rest);
+            let _ = fs::write(Path::new(root).join("state/failed"), failure.to_string());
+            ExitCode::FAILURE
+        }
+        [directory, parts @ ..] => match run(Path::new(directory), parts) {
+            Ok(code) => code,
+            Err(failure) => {
+                let _ = fs::write(Path::new(directory).join("failed"), failure.to_string());
+                ExitCode::FAILURE
+            }
+        },
+        [] => ExitCode::from(2),
+    }
+}
+
+/// Closes what the starter left open beyond the standard streams: it would become part of the checkpoint, or prevent it.
+fn close_inherited() {
+    let listing = fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let fds: Vec<i32> = listing
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for fd in fds {
+        // The listing's own descriptor is closed by now.
+        if fd > 2 && Path::new(&format!("/proc/self/fd/{fd}")).exists() {
+            #[expect(
+                unsafe_code,
+                reason = "an inherited descriptor is known by its number only"
+            )]
+            // SAFETY: this program has only begun and owns nothing beyond the standard streams.
+            unsafe {
+                rustix::io::close(fd);
+            }
+        }
+    }
+}
+
+/// Makes `root` the root of this process's own mount namespace and starts again from there. Returns only on failure.
+fn enter(root: &Path, rest: &[&str]) -> Failure {
+    use rustix::mount::{
+        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
+    };
+
+    let become_root = || -> rustix::io::Result<()> {
+        mount_change(
+            "/",
+            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+        )?;
+        mount_bind(root, root)?;
+        mount(
+            "proc",
+            root.join("proc"),
+            "proc",
+            MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+            None,
+        )?;
+        mount(
+            "tmpfs",
+            root.join("tmp"),
+            "tmpfs",
+            MountFlags::NOSUID | MountFlags::NODEV,
+            None,
+        )?;
+        mount("tmpfs", root.join("dev"), "tmpfs", MountFlags::NOSUID, None)?;
+        make_null_device(&root.join("dev/null"))?;
+        std::env::set_current_dir(root).map_err(io_error)?;
+        rustix::process::pivot_root(".", "old")?;
+        unmount("old", UnmountFlags::DETACH)?;
+        std::env::set_current_dir("/").map_err(io_error)
+    };
+    if let Err(error) = become_root() {
+        return error.into();
+    }
+    // Standard streams still lie in the old root.
+    let streams = || -> std::io::Result<_> {
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        Ok((null.try_clone()?, null.try_clone()?, null))
+    };
+    match streams() {
+        Ok((stdin, stdout, stderr)) => Command::new("/target")
+            .args(rest)
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(stderr)
+            .exec()
+            .into(),
+        Err(error) => error.into(),
+    }
+}
+
+fn make_null_device(path: &Path) -> rustix::io::Result<()> {
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+    mknodat(
+        CWD,
+        path,
+        FileType::CharacterDevice,
+        Mode::from_raw_mode(0o666),
+        makedev(1, 3),
+    )
+}
+
+fn io_error(error: std::io::Error) -> rustix::io::Errno {
+    rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)
+}
+
+fn run(directory: &Path, names: &[&str]) -> Result<ExitCode, Failure> {
+    // Fails for a session leader only, which then is what we want.
+    let _ = rustix::process::setsid();
+    let mut parts: Vec<(&str, Box<dyn Part>)> = Vec::new();
+    for name in names {
+        let part = parts::make(name, directory).map_err(|failure| format!("{name}: {failure}"))?;
+        parts.push((name, part));
+    }
+    let counter = File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .open(directory.join("count"))?;
+    let mut count: u64 = 0;
+    counter.write_all_at(format!("{count:020}\n").as_bytes(), 0)?;
+    File::create(directory.join("ready"))?;
+    loop {
+        std::thread::sleep(TICK);
+        count += 1;
+        counter.write_all_at(format!("{count:020}\n").as_bytes(), 0)?;
+        for (_, part) in &mut parts {
+            part.tick(count);
+        }
+        if fs::remove_file(directory.join("verify")).is_ok() {
+            verify(directory, &mut parts)?;
+        }
+        if let Ok(text) = fs::read_to_string(directory.join("finish")) {
+            return Ok(ExitCode::from(text.trim().parse::<u8>()?));
+        }
+    }
+}
+
+fn verify(directory: &Path, parts: &mut [(&str, Box<dyn Part>)]) -> Result<(), Failure> {
+    let mut answer = Vec::new();
+    for (name, part) in parts {
+        if let Err(failure) = part.verify() {
+            writeln!(answer, "{name}: {failure}")?;
+        }
+    }
+    fs::write(directory.join("answer"), answer)?;
+    fs::rename(directory.join("answer"), directory.join("verified"))?;
+    Ok(())
+}

@@ -1,0 +1,303 @@
+//! What the process can hold: one name, one thing.
+
+use std::io::{self, BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::{Failure, descriptors, sockets};
+
+/// Something held across checkpoint and restore.
+pub(crate) trait Part {
+    /// Called after every count.
+    fn tick(&mut self, _count: u64) {}
+
+    /// Whether it is as it was made.
+    fn verify(&mut self) -> Result<(), Failure>;
+}
+
+/// Makes the part of that name, `NAME` or `NAME=NUMBER`.
+pub(crate) fn make(name: &str, directory: &Path) -> Result<Box<dyn Part>, Failure> {
+    let (name, number) = match name.split_once('=') {
+        Some((name, number)) => (name, number.parse::<usize>()?),
+        None => (name, 0),
+    };
+    Ok(match name {
+        "memory" => Box::new(Memory::new(number * 1024)),
+        "threads" => Box::new(Threads::new(number)?),
+        "children" => Box::new(Children::new(number, directory)?),
+        "zombie" => Box::new(Zombie::new()?),
+        "count-on-stdout" => Box::new(CountOnStdout),
+        "echo" => Box::new(Echo::new()?),
+        "controlling-terminal" => {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+            Box::new(Done)
+        }
+        "loopback" => {
+            let status = Command::new("ip")
+                .args(["link", "set", "lo", "up"])
+                .status()?;
+            if !status.success() {
+                return Err(format!("ip link set lo up: {status}").into());
+            }
+            Box::new(Done)
+        }
+        "tcp" => Box::new(sockets::Tcp::new()?),
+        "tcp-listener" => Box::new(sockets::TcpServer::new(u16::try_from(number)?, directory)?),
+        "udp" => Box::new(sockets::Udp::new()?),
+        "unix" => Box::new(sockets::Unix::new()?),
+        "pipe" => Box::new(descriptors::Pipe::new()?),
+        "fifo" => Box::new(descriptors::Fifo::new(directory)?),
+        "pty" => Box::new(descriptors::Pty::new()?),
+        "locks" => Box::new(descriptors::Locks::new(directory)?),
+        "unlinked" => Box::new(descriptors::HeldFile::unlinked(directory, number * 1024)?),
+        "unlinked-holes" => Box::new(descriptors::HeldFile::unlinked_with_holes(directory)?),
+        "unlinked-dir" => Box::new(descriptors::UnlinkedDir::new(directory)?),
+        "removed-link" => Box::new(descriptors::HeldFile::with_removed_link(directory)?),
+        "open-file" => Box::new(descriptors::HeldFile::plain(directory)?),
+        "eventfd" => Box::new(descriptors::Eventfd::new()?),
+        "timerfd" => Box::new(descriptors::Timerfd::new()?),
+        "epoll" => Box::new(descriptors::Epoll::new()?),
+        "inotify" => Box::new(descriptors::Inotify::new(directory)?),
+        "memfd" => Box::new(descriptors::Memfd::new()?),
+        "pidfd" => Box::new(descriptors::Pidfd::new()?),
+        _ => return Err("there is no such part".into()),
+    })
+}
+
+/// Fails with what was found where something else is expected.
+pub(crate) fn expect<T: PartialEq + std::fmt::Debug>(
+    found: &T,
+    expected: &T,
+) -> Result<(), Failure> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("found {found:?}, expected {expected:?}").into())
+    }
+}
+
+/// A part that did its work when it was made.
+struct Done;
+
+impl Part for Done {
+    fn verify(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Memory in which every 8-byte word tells its own place.
+struct Memory {
+    words: Vec<u64>,
+}
+
+impl Memory {
+    fn new(len_bytes: usize) -> Self {
+        Memory {
+            words: (0..len_bytes as u64 / 8).map(Memory::word).collect(),
+        }
+    }
+
+    fn word(index: u64) -> u64 {
+        index.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5054_4d45_4d4f_5259
+    }
+}
+
+impl Part for Memory {
+    fn verify(&mut self) -> Result<(), Failure> {
+        match (0..)
+            .zip(&self.words)
+            .find(|(index, word)| **word != Memory::word(*index))
+        {
+            None => Ok(()),
+            Some((index, word)) => Err(format!("word {index} is {word:#x}").into()),
+        }
+    }
+}
+
+/// Threads that count.
+struct Threads {
+    counts: Vec<Arc<AtomicU64>>,
+}
+
+impl Threads {
+    fn new(number: usize) -> Result<Self, Failure> {
+        let mut counts = Vec::new();
+        for index in 0..number {
+            let count = Arc::new(AtomicU64::new(0));
+            let theirs = Arc::clone(&count);
+            std::thread::Builder::new()
+                .name(format!("counter-{index}"))
+                .stack_size(64 * 1024)
+                .spawn(move || {
+                    loop {
+                        theirs.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                })?;
+            counts.push(count);
+        }
+        Ok(Threads { counts })
+    }
+}
+
+impl Part for Threads {
+    fn verify(&mut self) -> Result<(), Failure> {
+        let before: Vec<u64> = self
+            .counts
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .collect();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        for (index, (count, before)) in self.counts.iter().zip(before).enumerate() {
+            while count.load(Ordering::Relaxed) == before {
+                if Instant::now() > deadline {
+                    return Err(format!("thread {index} stands still").into());
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Child processes that count in directories of their own.
+struct Children {
+    directories: Vec<PathBuf>,
+    children: Vec<Child>,
+}
+
+impl Children {
+    fn new(number: usize, directory: &Path) -> Result<Self, Failure> {
+        let (mut directories, mut children) = (Vec::new(), Vec::new());
+        for index in 0..number {
+            let theirs = directory.join(format!("child-{index}"));
+            std::fs::create_dir_all(&theirs)?;
+            let child = Command::new(std::env::current_exe()?)
+                .arg(&theirs)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()?;
+            children.push(child);
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while !theirs.join("ready").exists() {
+                if Instant::now() > deadline {
+                    return Err(format!("child {index} does not come up").into());
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            directories.push(theirs);
+        }
+        Ok(Children {
+            directories,
+            children,
+        })
+    }
+
+    fn count(directory: &Path) -> u64 {
+        std::fs::read_to_string(directory.join("count"))
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0)
+    }
+}
+
+impl Part for Children {
+    fn verify(&mut self) -> Result<(), Failure> {
+        let before: Vec<u64> = self
+            .directories
+            .iter()
+            .map(|directory| Children::count(directory))
+            .collect();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        for ((directory, child), before) in
+            self.directories.iter().zip(&mut self.children).zip(before)
+        {
+            while Children::count(directory) <= before {
+                if let Some(status) = child.try_wait()? {
+                    return Err(format!("a child ended with {status}").into());
+                }
+                if Instant::now() > deadline {
+                    return Err("a child stands still".into());
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A child that ended with code 7 and is not waited for until asked.
+struct Zombie {
+    child: Child,
+}
+
+impl Zombie {
+    fn new() -> Result<Self, Failure> {
+        let child = Command::new("sh")
+            .args(["-c", "exit 7"])
+            .stdin(Stdio::null())
+            .spawn()?;
+        let stat = format!("/proc/{}/stat", child.id());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !std::fs::read_to_string(&stat)?.contains(") Z ") {
+            if Instant::now() > deadline {
+                return Err("the child does not end".into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(Zombie { child })
+    }
+}
+
+impl Part for Zombie {
+    fn verify(&mut self) -> Result<(), Failure> {
+        expect(&self.child.wait()?.code(), &Some(7))
+    }
+}
+
+/// Every count on standard output.
+struct CountOnStdout;
+
+impl Part for CountOnStdout {
+    fn tick(&mut self, count: u64) {
+        // Nobody may be reading.
+        let _ = writeln!(io::stdout(), "{count}");
+    }
+
+    fn verify(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// A thread that sends lines back.
+struct Echo;
+
+impl Echo {
+    fn new() -> Result<Self, Failure> {
+        std::thread::Builder::new()
+            .name("echo".into())
+            .stack_size(64 * 1024)
+            .spawn(|| {
+                for line in io::stdin().lock().lines() {
+                    let Ok(line) = line else { return };
+                    if writeln!(io::stdout(), "{line}")
+                        .and_then(|()| io::stdout().flush())
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+            })?;
+        Ok(Echo)
+    }
+}
+
+impl Part for Echo {
+    fn verify(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
