@@ -91,6 +91,12 @@ pub(crate) fn home() -> PathBuf {
     target_directory().join("criu")
 }
 
+/// The directory of the workspace's own manifest.
+pub(crate) fn workspace_directory() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own).to_path_buf()
+}
+
 /// Cargo's target directory.
 pub(crate) fn target_directory() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))

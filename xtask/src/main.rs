@@ -10,8 +10,10 @@ mod apt;
 mod codegen;
 mod criu;
 mod failure;
+mod licences;
 mod oracle;
 mod packages;
+mod suite;
 mod tool;
 mod trial;
 
@@ -25,6 +27,12 @@ struct Task {
 
 /// The tasks in the order the help lists them.
 const TASKS: &[Task] = &[
+    Task {
+        name: "test",
+        arguments: "",
+        about: "everything CI asks: obtain CRIU, format, lints, documentation, tests, examples, licences",
+        run: suite::task,
+    },
     Task {
         name: "criu",
         arguments: "[--version 4.2|4.3]",

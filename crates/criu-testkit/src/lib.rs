@@ -1,6 +1,7 @@
 //! What the tests of this workspace share: real CRIUs, processes worth checkpointing, and a CRIU that misbehaves.
 //!
 //! * [`CriuUnderTest`]: the CRIUs that `cargo xtask criu` obtained, and [`skip!`] when there is none.
+//! * [`python_crit`]: the oracle of the JSON.
 //! * [`Scene`] and [`TestProcess`]: a process with chosen resources that can say whether it survived.
 //! * [`FakeCriu`]: an executable that speaks CRIU's worker protocol by a script, right or wrong.
 //! * [`ResourceSnapshot`]: file descriptors, children and zombies before and after.
@@ -14,6 +15,7 @@ mod criu_under_test;
 mod fake_criu;
 mod network;
 mod process;
+mod python_crit;
 mod reply;
 mod scene;
 mod skip;
@@ -26,6 +28,7 @@ pub use criu_under_test::CriuUnderTest;
 pub use fake_criu::{FakeCriu, Step};
 pub use network::NetworkNamespace;
 pub use process::TestProcess;
+pub use python_crit::python_crit;
 pub use reply::{Field, Message, fields};
 pub use scene::{Namespace, Scene};
 pub use skip::{Skip, record_skip};
