@@ -9,6 +9,8 @@ use failure::Outcome;
 mod apt;
 mod codegen;
 mod criu;
+mod demo;
+mod dist;
 mod failure;
 mod licences;
 mod oracle;
@@ -28,6 +30,12 @@ struct Task {
 /// The tasks in the order the help lists them.
 const TASKS: &[Task] = &[
     Task {
+        name: "demo",
+        arguments: "",
+        about: "checkpoint and restore a process that counts, in front of you",
+        run: demo::task,
+    },
+    Task {
         name: "test",
         arguments: "",
         about: "everything CI asks: obtain CRIU, format, lints, documentation, tests, examples, licences",
@@ -44,6 +52,12 @@ const TASKS: &[Task] = &[
         arguments: "",
         about: "obtain Python CRIT 4.3, which our `crit` is compared with, and print how to run it",
         run: oracle::task,
+    },
+    Task {
+        name: "dist",
+        arguments: "",
+        about: "build the release archive with completions and man pages",
+        run: dist::task,
     },
     Task {
         name: "codegen",
