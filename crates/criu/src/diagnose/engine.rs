@@ -1,0 +1,295 @@
+//! Picks the root line.
+//!
+//! Every line gets a role from the most specific rule that knows it; an error no rule knows counts as
+//! [`Role::Clue`]. What comes after CRIU began to clean up is a consequence of what made it give up.
+
+use std::ops::Range;
+
+use super::pattern::Captures;
+use super::rule::{Reach, Role, Rule};
+use super::{Diagnosis, NoFailure, Verdict, fallback, names, rules};
+use crate::log::{Entry, Level, Log, Operation, Outcome, outcome_of};
+
+/// Lines before and after a line in which [`Rule`]s look for their surroundings.
+const NEIGHBOURHOOD: usize = 40;
+/// Lines shown around the root.
+const CONTEXT: usize = 3;
+/// Harmless lines listed for a log without failure.
+const HARMLESS: usize = 20;
+
+/// Finds what made the run fail that wrote this log, if it failed.
+#[must_use]
+pub fn diagnose(log: &Log) -> Verdict {
+    if log.is_empty() {
+        return Verdict::Empty;
+    }
+    let runs: Vec<Run<'_>> = runs(log.entries())
+        .into_iter()
+        .map(|range| Run::new(log.entries(), range))
+        .collect();
+    // A file can hold several runs (a dump and its restore); one that says it failed goes first.
+    let failed = runs
+        .iter()
+        .filter(|run| matches!(run.outcome, Some((_, _, Outcome::Failed))));
+    let failure = failed
+        .chain(&runs)
+        .find_map(|run| run.diagnosis(run.root()?));
+    if let Some(diagnosis) = failure {
+        return Verdict::Failure(Box::new(diagnosis));
+    }
+    let mut good = NoFailure::default();
+    for run in &runs {
+        good.finished = run
+            .outcome
+            .map(|(_, operation, _)| operation)
+            .or(good.finished);
+        let lines = run
+            .lines
+            .iter()
+            .filter(|line| line.entry.is_tagged() || line.known.is_some());
+        good.harmless.extend(lines.map(|line| {
+            (
+                line.entry.clone(),
+                line.known.as_ref().map(|known| known.rule),
+            )
+        }));
+    }
+    good.harmless.truncate(HARMLESS);
+    Verdict::NoFailure(good)
+}
+
+/// Splits the entries into runs of CRIU: a new one starts with CRIU's version line, or after a success
+/// if the end of another operation follows.
+fn runs(entries: &[Entry]) -> Vec<Range<usize>> {
+    let mut runs = Vec::new();
+    let mut start = 0;
+    let mut versioned = false;
+    let mut finished = None;
+    for (at, entry) in entries.iter().enumerate() {
+        let mut cut = None;
+        if entry.message().starts_with("Version: ") && entry.message().contains("(gitid") {
+            // Lines buffered before the log was opened stand before the version, none of them matters.
+            if versioned {
+                cut = Some(at);
+            }
+            versioned = true;
+        }
+        if let Some((operation, outcome)) = outcome_of(entry) {
+            if let Some((end, other)) = finished
+                && other != operation
+            {
+                cut = Some(end);
+            }
+            finished = (outcome == Outcome::Finished).then_some((at + 1, operation));
+        }
+        if let Some(cut) = cut.filter(|&cut| cut > start) {
+            runs.push(start..cut);
+            start = cut;
+        }
+    }
+    runs.push(start..entries.len());
+    runs
+}
+
+struct Line<'l> {
+    entry: &'l Entry,
+    known: Option<Known<'l>>,
+    role: Option<Role>,
+}
+
+struct Known<'l> {
+    rule: &'static Rule,
+    captures: Captures<'l>,
+}
+
+struct Run<'l> {
+    lines: Vec<Line<'l>>,
+    operation: Option<Operation>,
+    /// The last closing line: where, of what, how.
+    outcome: Option<(usize, Operation, Outcome)>,
+}
+
+impl<'l> Run<'l> {
+    fn new(all: &'l [Entry], range: Range<usize>) -> Self {
+        let entries = all.get(range).unwrap_or_default();
+        let mut outcomes = entries
+            .iter()
+            .enumerate()
+            .filter_map(|(at, entry)| Some((at, outcome_of(entry)?)));
+        let outcome = outcomes
+            .next_back()
+            .map(|(at, (operation, outcome))| (at, operation, outcome));
+        let operation = outcome
+            .map(|(_, operation, _)| operation)
+            .or_else(|| guess(entries));
+        let lines = entries
+            .iter()
+            .enumerate()
+            .map(|(at, entry)| {
+                let from = at.saturating_sub(NEIGHBOURHOOD);
+                let to = (at + NEIGHBOURHOOD + 1).min(entries.len());
+                let known = best(entry, entries.get(from..to).unwrap_or_default(), operation);
+                let role = match &known {
+                    Some(known) => Some(known.rule.role),
+                    None if entry.level == Level::Error => Some(Role::Clue),
+                    None => None,
+                };
+                Line { entry, known, role }
+            })
+            .collect();
+        Self {
+            lines,
+            operation,
+            outcome,
+        }
+    }
+
+    /// The index of the root line; none if the run did not fail.
+    fn root(&self) -> Option<usize> {
+        match self.outcome {
+            Some((at, _, Outcome::Finished)) => self.root_despite_success(at),
+            Some((_, _, Outcome::Failed)) => self
+                .root_of_failure()
+                .or_else(|| self.last_error_of(Role::Noise))
+                .or_else(|| self.last_words()),
+            None => self
+                .root_of_failure()
+                .filter(|&root| self.is_evidence(root)),
+        }
+    }
+
+    fn root_of_failure(&self) -> Option<usize> {
+        let cleanup = self.cleanup();
+        let work = 0..cleanup;
+        let all = 0..self.lines.len();
+        self.first(work.clone(), &[Role::Cause])
+            .or_else(|| self.first(work, &[Role::Clue]))
+            .or_else(|| self.first(all.clone(), &[Role::Cause]))
+            .or_else(|| self.first(all.clone(), &[Role::Clue]))
+            .or_else(|| self.first(all, &[Role::Consequence]))
+    }
+
+    /// A success can be none: a task that failed in its last steps, or died right after.
+    fn root_despite_success(&self, closing: usize) -> Option<usize> {
+        let despite = |line: &Line<'_>| {
+            line.known
+                .as_ref()
+                .is_some_and(|known| known.rule.reach == Reach::DespiteSuccess)
+                && line.role != Some(Role::Noise)
+        };
+        let after = (closing..self.lines.len()).find(|&at| {
+            self.lines.get(at).is_some_and(|line| {
+                line.entry.level == Level::Error
+                    && line.role.is_some_and(|role| role != Role::Noise)
+            })
+        });
+        let marked = self.lines.iter().position(despite);
+        match (marked, after) {
+            (Some(marked), _) => Some(marked),
+            (None, after) => after,
+        }
+    }
+
+    /// Without a closing line somebody must at least have complained.
+    fn is_evidence(&self, root: usize) -> bool {
+        let Some(line) = self.lines.get(root) else {
+            return false;
+        };
+        line.role == Some(Role::Cause)
+            || self.lines.iter().any(|line| {
+                line.entry.level == Level::Error
+                    && line.role.is_some_and(|role| role != Role::Noise)
+            })
+    }
+
+    fn first(&self, range: Range<usize>, roles: &[Role]) -> Option<usize> {
+        let lines = self.lines.get(range.clone())?;
+        let found = lines
+            .iter()
+            .position(|line| line.role.is_some_and(|role| roles.contains(&role)))?;
+        Some(range.start + found)
+    }
+
+    fn last_error_of(&self, role: Role) -> Option<usize> {
+        let cleanup = self.cleanup();
+        let lines = self.lines.get(..cleanup)?;
+        lines
+            .iter()
+            .rposition(|line| line.entry.level == Level::Error && line.role == Some(role))
+    }
+
+    /// The last line before CRIU gave up without a word of error.
+    fn last_words(&self) -> Option<usize> {
+        let lines = self.lines.get(..self.cleanup())?;
+        lines
+            .iter()
+            .rposition(|line| line.entry.message().chars().any(char::is_alphanumeric))
+            .or_else(|| self.outcome.map(|(at, ..)| at))
+    }
+
+    /// Where CRIU began to clean up after a failure.
+    fn cleanup(&self) -> usize {
+        const DUMP: &[&str] = &["Unlock network", "Unfreezing tasks into"];
+        const RESTORE: &[&str] = &[
+            "Switching to new ns to clean ghosts",
+            "Killing processes because of failure",
+        ];
+        let starts: &[&str] = match self.operation {
+            Some(Operation::Dump | Operation::PreDump) => DUMP,
+            Some(Operation::Restore) => RESTORE,
+            _ => &[],
+        };
+        self.lines
+            .iter()
+            .position(|line| {
+                let message = line.entry.message();
+                starts.iter().any(|start| message.starts_with(start))
+                    || matches!(outcome_of(line.entry), Some((_, Outcome::Failed)))
+            })
+            .unwrap_or(self.lines.len())
+    }
+
+    fn diagnosis(&self, root: usize) -> Option<Diagnosis> {
+        let line = self.lines.get(root)?;
+        let from = root.saturating_sub(CONTEXT);
+        let to = (root + CONTEXT + 1).min(self.lines.len());
+        let context = self.lines.get(from..to).unwrap_or_default();
+        let context: Vec<Entry> = context.iter().map(|line| line.entry.clone()).collect();
+        let (cause, remedy) = match &line.known {
+            Some(known) => (
+                names::fill(known.rule.cause, &known.captures),
+                names::fill(known.rule.remedy, &known.captures),
+            ),
+            None => fallback::explain(line.entry, self.operation),
+        };
+        Some(Diagnosis {
+            rule: line.known.as_ref().map(|known| known.rule),
+            operation: self.operation,
+            root: line.entry.clone(),
+            cause,
+            remedy,
+            context,
+        })
+    }
+}
+
+fn guess(entries: &[Entry]) -> Option<Operation> {
+    entries.iter().find_map(crate::log::operation_of)
+}
+
+/// The most specific rule that knows the line.
+fn best<'l>(
+    entry: &'l Entry,
+    neighbours: &[Entry],
+    operation: Option<Operation>,
+) -> Option<Known<'l>> {
+    rules::ALL
+        .iter()
+        .flat_map(|table| table.iter())
+        .filter_map(|rule| {
+            let (weight, captures) = rule.matches(entry, neighbours, operation)?;
+            Some((weight, Known { rule, captures }))
+        })
+        .max_by_key(|(weight, _)| *weight)
+        .map(|(_, known)| known)
+}
