@@ -1,0 +1,34 @@
+//! Processor features of an images directory.
+
+use super::prepared::Prepared;
+use super::{Directory, Operation, Settings};
+use crate::error::Result;
+use crate::rpc::CriuReqType;
+
+/// Records this machine's processor features in an images directory, or compares recorded ones with it
+/// (`criu cpuinfo dump`, `criu cpuinfo check`).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CpuInfo {
+    /// Where `cpuinfo.img` is.
+    pub images: Directory,
+    /// Settings of every operation.
+    pub settings: Settings,
+}
+
+impl CpuInfo {
+    /// Works on `images`.
+    pub fn new(images: impl Into<Directory>) -> Self {
+        Self { images: images.into(), settings: Settings::default() }
+    }
+
+    pub(crate) fn prepare(&self, operation: Operation) -> Result<Prepared<'_>> {
+        let kind = match operation {
+            Operation::CpuInfoCheck => CriuReqType::CpuinfoCheck,
+            _ => CriuReqType::CpuinfoDump,
+        };
+        let mut prepared = Prepared::new(operation, kind);
+        self.settings.apply(&mut prepared, Some(&self.images))?;
+        Ok(prepared)
+    }
+}
