@@ -21,7 +21,7 @@ const USUAL_DIRECTORIES: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr
 ///
 /// [`Error::BinaryNotFound`] with the places searched; [`Error::BinaryNotExecutable`] when what was
 /// found cannot be run by this user.
-pub fn find() -> Result<PathBuf> {
+pub(crate) fn find() -> Result<PathBuf> {
     find_in(env::var_os(CRIU_VARIABLE).as_deref(), env::var_os("PATH").as_deref())
 }
 

@@ -5,39 +5,44 @@
 //! set through [`Settings::raw`] before this crate knows it.
 
 mod cgroup;
-mod check;
-mod cpuinfo;
+pub(crate) mod check;
+pub(crate) mod cpuinfo;
 mod directory;
-mod dump;
-mod external;
-mod inherit;
+pub(crate) mod dump;
+pub(crate) mod external;
+pub(crate) mod inherit;
 mod join;
 mod memory;
 mod mount;
-mod page_server;
+pub(crate) mod page_server;
 mod pidfd_store;
 mod prepared;
-mod restore;
+pub(crate) mod restore;
 mod settings;
 mod socket;
 mod support;
 
 pub use cgroup::{CgroupMode, CgroupRoot, DumpCgroups, RestoreCgroups};
-pub use check::Check;
-pub use cpuinfo::CpuInfo;
 pub use directory::Directory;
-pub use dump::{Dump, FinalState, Irmap, PreDump, PreDumpMode, Target};
-pub use external::{AutoMounts, DeviceNumber, External, ParseExternalError};
-pub use inherit::{DescriptorKey, InheritFd};
+pub use dump::{Irmap, PreDumpMode};
+pub use external::{AutoMounts, DeviceNumber, ParseExternalError};
+pub use inherit::DescriptorKey;
 pub use join::{JoinNamespace, NamespaceKind};
 pub use memory::{Compression, ImageIo, Pages, Tls};
 pub use mount::{DumpMounts, ExternalMount};
-pub use page_server::PageServer;
 pub use pidfd_store::PidfdStore;
-pub use restore::{Restore, VethPair};
+pub use restore::VethPair;
 pub use settings::{CpuCapabilities, LogLevel, LogTo, Settings};
 pub use socket::{ExternalUnixSockets, NetworkLock, Sockets};
+
+pub(crate) use check::Check;
+pub(crate) use cpuinfo::CpuInfo;
+pub(crate) use dump::{Dump, PreDump};
+pub(crate) use external::External;
+pub(crate) use inherit::InheritFd;
+pub(crate) use page_server::PageServer;
 pub(crate) use prepared::{LogPlace, Prepared};
+pub(crate) use restore::Restore;
 pub(crate) use support::newest_option;
 
 use std::fmt;

@@ -118,7 +118,8 @@ impl Connection {
             let mut watched = vec![(self.socket.as_fd(), PollFlags::IN)];
             watched.extend(peer.map(|peer| (peer, PollFlags::IN)));
             if !wait(&watched, deadline)? {
-                return Ok(Incoming::TimedOut);
+                // A process that dumps itself may wake up here in its restored copy, long after.
+                return Ok(self.try_receive()?.unwrap_or(Incoming::TimedOut));
             }
             if let Some(peer) = peer
                 && wait(&[(peer, PollFlags::IN)], Some(Instant::now()))?

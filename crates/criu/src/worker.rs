@@ -21,7 +21,7 @@ use crate::transport::{Connection, wait};
 const SOCKET_NUMBER: RawFd = 3;
 
 /// How long a worker that has answered may take to exit before it is killed.
-const EXIT_GRACE: Duration = Duration::from_secs(10);
+pub(crate) const EXIT_GRACE: Duration = Duration::from_secs(10);
 
 /// What a worker says outside its log (the dynamic loader, a wrapper script) is cut here.
 const STDERR_LIMIT: u64 = 8 << 10;

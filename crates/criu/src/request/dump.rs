@@ -1,5 +1,6 @@
 //! Checkpointing a process tree, at once or with rounds before.
 
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -338,7 +339,7 @@ fn apply_pidfd_store(store: Option<&PidfdStore>, prepared: &mut Prepared<'_>) ->
             doing: "share the pidfd store",
             source,
         })?;
-        prepared.opts.pidfd_store_sk = Some(prepared.number_of(&socket));
+        prepared.opts.pidfd_store_sk = Some(socket.as_raw_fd());
         prepared.held.push(socket);
     }
     Ok(())

@@ -51,7 +51,7 @@ impl Pages {
                 CriuPageServerInfo { port: Some((*port).into()), ..CriuPageServerInfo::default() }
             }
         };
-        prepared.opts.ps = Some(server);
+        prepared.opts.ps = Some(Box::new(server));
         Ok(())
     }
 }

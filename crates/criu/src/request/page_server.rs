@@ -59,7 +59,7 @@ impl PageServer {
             server.fd = Some(prepared.hand_over(socket, "a page server connection")?);
         }
         let opts = &mut prepared.opts;
-        opts.ps = Some(server);
+        opts.ps = Some(Box::new(server));
         set_flag(&mut opts.auto_dedup, self.auto_dedup);
         if let Some(tls) = &self.tls {
             tls.apply(opts);

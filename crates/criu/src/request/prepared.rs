@@ -56,9 +56,10 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// Returns the number by which CRIU finds a descriptor of ours under `/proc/PID/fd`.
-    pub(crate) fn number_of(&self, fd: &OwnedFd) -> i32 {
-        fd.as_raw_fd()
+    /// Opens CRIU's working directory, where it leaves its statistics.
+    pub(crate) fn work_dir(&self) -> Option<OwnedFd> {
+        let number = self.opts.work_dir_fd.unwrap_or(self.opts.images_dir_fd);
+        self.held.iter().find(|fd| fd.as_raw_fd() == number)?.try_clone().ok()
     }
 
     /// Has the worker started with `fd` open; returns its number there.

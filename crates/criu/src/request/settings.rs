@@ -1,7 +1,7 @@
 //! Settings every operation has.
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::Directory;
@@ -126,13 +126,13 @@ impl Settings {
         prepared.opts.images_dir_fd = -1;
         let images_fd = images.map(Directory::open).transpose()?.flatten();
         match (&images_fd, images) {
-            (Some(fd), _) => prepared.opts.images_dir_fd = prepared.number_of(fd),
+            (Some(fd), _) => prepared.opts.images_dir_fd = fd.as_raw_fd(),
             (None, Some(Directory::AtCriu(path))) => prepared.opts.images_dir = Some(text(path)),
             (None, _) => {}
         }
         let work_fd = work_dir.map(Directory::open).transpose()?.flatten();
         if let Some(fd) = &work_fd {
-            prepared.opts.work_dir_fd = Some(prepared.number_of(fd));
+            prepared.opts.work_dir_fd = Some(fd.as_raw_fd());
         }
 
         prepared.opts.log_level = Some(self.log_level.number());
@@ -162,9 +162,7 @@ impl Settings {
         set(&mut opts.cpu_cap, self.cpu_capabilities.map(CpuCapabilities::bits));
         set_flag(&mut opts.display_stats, self.display_stats);
         opts.plugin_options.extend(self.plugin_options.iter().map(text));
-        if let Some(fd) = &self.status_fd {
-            opts.status_fd = Some(prepared.number_of(fd));
-        }
+        set(&mut opts.status_fd, self.status_fd.as_ref().map(AsRawFd::as_raw_fd));
         Ok(())
     }
 }
