@@ -272,6 +272,7 @@ impl Criu {
         self.version.get_or_init(|| version).clone()
     }
 
+    #[cfg(feature = "tokio")]
     pub(crate) fn timeout(&self) -> Option<Duration> {
         self.timeout
     }

@@ -1,0 +1,5 @@
+//! The command `criuctl`.
+
+fn main() -> std::process::ExitCode {
+    criu_cli::criuctl::main()
+}

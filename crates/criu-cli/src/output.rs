@@ -1,0 +1,133 @@
+//! What both commands print alike: errors, colours and tables.
+
+use std::io::{IsTerminal, Write};
+
+/// When to use colour (`--color`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    /// Decides for one of the standard streams.
+    pub(crate) fn applies_to(self, stream: &impl IsTerminal) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
+        }
+    }
+}
+
+/// How a text is set off, where colour applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Plain,
+    Strong,
+    Good,
+    Warning,
+    Bad,
+}
+
+impl Tone {
+    /// Wraps `text` in the escapes of the tone.
+    pub(crate) fn paint(self, text: &str, colored: bool) -> String {
+        let code = match self {
+            Self::Plain => return text.to_owned(),
+            Self::Strong => "1",
+            Self::Good => "32",
+            Self::Warning => "33",
+            Self::Bad => "1;31",
+        };
+        if colored { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Writes to standard output; a reader that has gone away ends the program quietly.
+///
+/// # Errors
+///
+/// Any other failure to write.
+pub(crate) fn write_stdout(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written,
+    }
+}
+
+/// Makes text of untrusted origin safe to print on a terminal: control characters are escaped.
+pub(crate) fn visible(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\t' => safe.push(character),
+            control if control.is_control() => safe.extend(control.escape_default()),
+            other => safe.push(other),
+        }
+    }
+    safe
+}
+
+/// A table whose columns are as wide as their longest cell.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    rows: Vec<Vec<(String, Tone)>>,
+}
+
+impl Table {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = (String, Tone)>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// Lays the table out; the last column is left ragged.
+    pub(crate) fn render(&self, colored: bool) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|(text, _)| text.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            for (column, (cell, tone)) in row.iter().enumerate() {
+                text.push_str(&tone.paint(cell, colored));
+                if column + 1 < row.len() {
+                    let padding = widths[column].saturating_sub(cell.chars().count()) + 2;
+                    text.extend(std::iter::repeat_n(' ', padding));
+                }
+            }
+            text.truncate(text.trim_end_matches(' ').len());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_align_and_lines_do_not_trail_blanks() {
+        let mut table = Table::default();
+        table.row([("a".to_owned(), Tone::Plain), ("b".to_owned(), Tone::Good)]);
+        table.row([("long".to_owned(), Tone::Plain), (String::new(), Tone::Plain)]);
+        assert_eq!(table.render(false), "a     b\nlong\n");
+        assert_eq!(table.render(true), "a     \x1b[32mb\x1b[0m\nlong\n");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(visible("a\x1b[31mb\n"), "a\\u{1b}[31mb\\n");
+    }
+}
