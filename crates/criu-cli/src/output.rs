@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 /// When to use colour (`--color`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Color {
+pub(crate) enum Color {
     /// On a terminal, unless `NO_COLOR` is set.
     #[default]
     Auto,
@@ -21,7 +21,8 @@ impl Color {
             Self::Always => true,
             Self::Never => false,
             Self::Auto => {
-                stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                stream.is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             }
         }
     }
@@ -47,7 +48,11 @@ impl Tone {
             Self::Warning => "33",
             Self::Bad => "1;31",
         };
-        if colored { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if colored {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 
@@ -58,7 +63,9 @@ impl Tone {
 /// Any other failure to write.
 pub(crate) fn write_stdout(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
     match written {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         written => written,
@@ -94,7 +101,10 @@ impl Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|(text, _)| text.chars().count()).max().unwrap_or(0)
+            cells
+                .map(|(text, _)| text.chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let mut text = String::new();
@@ -121,7 +131,10 @@ mod tests {
     fn columns_align_and_lines_do_not_trail_blanks() {
         let mut table = Table::default();
         table.row([("a".to_owned(), Tone::Plain), ("b".to_owned(), Tone::Good)]);
-        table.row([("long".to_owned(), Tone::Plain), (String::new(), Tone::Plain)]);
+        table.row([
+            ("long".to_owned(), Tone::Plain),
+            (String::new(), Tone::Plain),
+        ]);
         assert_eq!(table.render(false), "a     b\nlong\n");
         assert_eq!(table.render(true), "a     \x1b[32mb\x1b[0m\nlong\n");
     }

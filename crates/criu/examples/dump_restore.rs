@@ -1,5 +1,7 @@
 //! Checkpoints a running process and brings it back: `dump_restore PID DIRECTORY`.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use criu::{Criu, Dump, Event, Restore};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,7 +20,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let dumped = criu.dump_with(&dump, &mut hooks)?;
     if let Some(statistics) = dumped.statistics {
-        println!("frozen for {} µs, {} pages written", statistics.frozen_time, statistics.pages_written);
+        println!(
+            "frozen for {} µs, {} pages written",
+            statistics.frozen_time, statistics.pages_written
+        );
     }
 
     let restored = criu.restore(&Restore::new(images.as_str()))?;

@@ -27,20 +27,19 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::conclusion::{Ending, conclude, receive_ending, send_ending, started};
 use crate::error::{Error, Result};
 use crate::exchange::{Exchange, Step};
 use crate::failure::Witness;
 use crate::features::Features;
+use crate::link::{After, Link};
 use crate::notify::{Event, HookResult};
 use crate::outcome::{self, DumpOutcome, PreDumpOutcome, RestoreOutcome, StartedPageServer};
 use crate::request::{
     Check, CpuInfo, Dump, LogPlace, Operation, PageServer, PreDump, Prepared, Restore,
 };
 use crate::rpc::{CriuReq, CriuReqType, CriuResp};
-use crate::session::{
-    After, Ending, Link, Submission, admit, conclude, newest_need, question, receive_ending,
-    send_ending, started, too_old,
-};
+use crate::submission::{Submission, admit, newest_need, question, too_old};
 use crate::transport::{Connection, Incoming};
 use crate::version::Version;
 use crate::worker::{EXIT_GRACE, Worker};
@@ -137,7 +136,11 @@ impl Criu {
     ///
     /// See [`crate::Criu::require`].
     pub async fn require(&self, needed: &Version) -> Result<()> {
-        too_old(&self.version().await?, "what was asked for".to_owned(), needed.clone())
+        too_old(
+            &self.version().await?,
+            "what was asked for".to_owned(),
+            needed.clone(),
+        )
     }
 
     /// Asks which optional features CRIU and the kernel have.
@@ -180,7 +183,9 @@ impl Criu {
         let prepared = dump.prepare()?;
         let work_dir = prepared.work_dir();
         let mut session = self.open(self.blocking.link_for(&prepared)?);
-        let answer = session.submit(prepared, After::Ends, hooks.into(), WorkerEnds::WithAnswer).await?;
+        let answer = session
+            .submit(prepared, After::Ends, hooks.into(), WorkerEnds::WithAnswer)
+            .await?;
         Ok(outcome::of_dump(&answer, work_dir.as_ref()))
     }
 
@@ -202,7 +207,8 @@ impl Criu {
     ///
     /// See [`crate::Criu::restore`].
     pub async fn restore(&self, restore: &Restore) -> Result<RestoreOutcome> {
-        self.restore_with(restore, None::<&mut crate::NoHooks>).await
+        self.restore_with(restore, None::<&mut crate::NoHooks>)
+            .await
     }
 
     /// Restores a process tree, reacting to notifications.
@@ -223,8 +229,15 @@ impl Criu {
             WorkerEnds::AsCommand
         };
         let mut session = self.open(self.blocking.link_for(&prepared)?);
-        let answer = session.submit(prepared, After::Ends, hooks.into(), ends).await?;
-        outcome::of_restore(&answer, restore, work_dir.as_ref(), session.link.worker.take())
+        let answer = session
+            .submit(prepared, After::Ends, hooks.into(), ends)
+            .await?;
+        outcome::of_restore(
+            &answer,
+            restore,
+            work_dir.as_ref(),
+            session.link.worker.take(),
+        )
     }
 
     /// Starts a page server that runs by itself until one client has sent its pages.
@@ -243,7 +256,9 @@ impl Criu {
     ///
     /// See [`crate::Criu::cpuinfo_dump`].
     pub async fn cpuinfo_dump(&self, cpuinfo: &CpuInfo) -> Result<()> {
-        self.run(cpuinfo.prepare(Operation::CpuInfoDump)?).await.map(drop)
+        self.run(cpuinfo.prepare(Operation::CpuInfoDump)?)
+            .await
+            .map(drop)
     }
 
     /// Compares the processor features recorded in an images directory with this machine's.
@@ -252,13 +267,17 @@ impl Criu {
     ///
     /// See [`crate::Criu::cpuinfo_check`].
     pub async fn cpuinfo_check(&self, cpuinfo: &CpuInfo) -> Result<()> {
-        self.run(cpuinfo.prepare(Operation::CpuInfoCheck)?).await.map(drop)
+        self.run(cpuinfo.prepare(Operation::CpuInfoCheck)?)
+            .await
+            .map(drop)
     }
 
     async fn run(&self, prepared: Prepared<'_>) -> Result<Box<CriuResp>> {
         let mut session = self.open(self.blocking.link_for(&prepared)?);
         let hooks = None::<&mut crate::NoHooks>;
-        session.submit(prepared, After::Ends, hooks, WorkerEnds::WithAnswer).await
+        session
+            .submit(prepared, After::Ends, hooks, WorkerEnds::WithAnswer)
+            .await
     }
 
     fn open(&self, link: Link) -> Session {
@@ -292,7 +311,11 @@ impl Session {
     ///
     /// As there.
     pub fn from_socket(socket: OwnedFd) -> Result<Self> {
-        Ok(Self { link: Link::from_socket(socket)?, timeout: None, version: None })
+        Ok(Self {
+            link: Link::from_socket(socket)?,
+            timeout: None,
+            version: None,
+        })
     }
 
     /// Asks for CRIU's version.
@@ -304,7 +327,9 @@ impl Session {
         if let Some(version) = &self.version {
             return Ok(version.clone());
         }
-        let answer = self.ask(Operation::Version, question(CriuReqType::Version)).await?;
+        let answer = self
+            .ask(Operation::Version, question(CriuReqType::Version))
+            .await?;
         let version = Version::from_rpc(&answer.version.unwrap_or_default());
         self.version = Some(version.clone());
         Ok(version)
@@ -339,16 +364,26 @@ impl Session {
     ///
     /// See [`crate::Session::wait_pid`].
     pub async fn wait_pid(mut self, pid: i32) -> Result<ExitStatus> {
-        let pid = u32::try_from(pid)
-            .map_err(|_| Error::Misuse { problem: "a process id must be positive" })?;
+        let pid = u32::try_from(pid).map_err(|_| Error::Misuse {
+            problem: "a process id must be positive",
+        })?;
         let mut request = question(CriuReqType::WaitPid);
         request.pid = Some(pid);
         request.keep_open = None;
         let witness = Witness::new(Operation::WaitPid, LogPlace::Nowhere, None);
         let hooks = None::<&mut crate::NoHooks>;
-        let answer =
-            self.exchange(request, &witness, After::Ends, hooks, WorkerEnds::WithAnswer).await?;
-        Ok(std::os::unix::process::ExitStatusExt::from_raw(answer.status.unwrap_or(0)))
+        let answer = self
+            .exchange(
+                request,
+                &witness,
+                After::Ends,
+                hooks,
+                WorkerEnds::WithAnswer,
+            )
+            .await?;
+        Ok(std::os::unix::process::ExitStatusExt::from_raw(
+            answer.status.unwrap_or(0),
+        ))
     }
 
     /// Copies the memory of a running tree; see [`crate::Session::pre_dump`].
@@ -378,7 +413,9 @@ impl Session {
     ) -> Result<DumpOutcome> {
         let prepared = dump.prepare()?;
         let work_dir = prepared.work_dir();
-        let answer = self.submit(prepared, After::Ends, hooks.into(), WorkerEnds::WithAnswer).await?;
+        let answer = self
+            .submit(prepared, After::Ends, hooks.into(), WorkerEnds::WithAnswer)
+            .await?;
         Ok(outcome::of_dump(&answer, work_dir.as_ref()))
     }
 
@@ -394,12 +431,20 @@ impl Session {
     async fn ask(&mut self, operation: Operation, request: CriuReq) -> Result<Box<CriuResp>> {
         let witness = Witness::new(operation, LogPlace::Nowhere, None);
         let hooks = None::<&mut crate::NoHooks>;
-        self.exchange(request, &witness, After::Continues, hooks, WorkerEnds::WithAnswer).await
+        self.exchange(
+            request,
+            &witness,
+            After::Continues,
+            hooks,
+            WorkerEnds::WithAnswer,
+        )
+        .await
     }
 
     async fn go_on(&mut self, prepared: Prepared<'_>) -> Result<Box<CriuResp>> {
         let hooks = None::<&mut crate::NoHooks>;
-        self.submit(prepared, After::Continues, hooks, WorkerEnds::WithAnswer).await
+        self.submit(prepared, After::Continues, hooks, WorkerEnds::WithAnswer)
+            .await
     }
 
     async fn submit<H: Hooks>(
@@ -413,8 +458,11 @@ impl Session {
         if let Some((feature, needed)) = newest_need(&prepared) {
             too_old(&self.version().await?, feature, needed)?;
         }
-        let Submission { request, witness, held } =
-            Submission::new(prepared, after, hooks.is_some());
+        let Submission {
+            request,
+            witness,
+            held,
+        } = Submission::new(prepared, after, hooks.is_some());
         let answer = self.exchange(request, &witness, after, hooks, ends).await;
         drop(held);
         answer
@@ -432,12 +480,14 @@ impl Session {
         let mut exchange = Exchange::new(request.r#type);
         let request = request.encode();
         let conversation = converse(&self.link, &request, &mut exchange, hooks);
-        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = self
+            .timeout
+            .and_then(|timeout| Instant::now().checked_add(timeout));
         let ending = match deadline {
             None => conversation.await,
-            Some(deadline) => {
-                timeout_at(deadline, conversation).await.unwrap_or(Ok(Ending::TimedOut))
-            }
+            Some(deadline) => timeout_at(deadline, conversation)
+                .await
+                .unwrap_or(Ok(Ending::TimedOut)),
         };
         let ending = ending.unwrap_or_else(|error| Ending::Failed("wait for CRIU", error));
         let goes_on = matches!(&ending, Ending::Answered(answer) if answer.success)
@@ -446,7 +496,14 @@ impl Session {
             // The blocking wait that follows then finds the worker ended already.
             self.link.worker_end().await;
         }
-        let answer = conclude(ending, exchange, witness, &mut self.link, after, self.timeout)?;
+        let answer = conclude(
+            ending,
+            exchange,
+            witness,
+            &mut self.link,
+            after,
+            self.timeout,
+        )?;
         self.link.keep(after);
         Ok(answer)
     }
@@ -470,7 +527,9 @@ async fn converse<H: Hooks>(
     let connection = &link.connection;
     let socket = watch(connection.as_fd(), Interest::READABLE | Interest::WRITABLE)?;
     let peer = link.worker.as_ref().map(Worker::pidfd);
-    let peer = peer.map(|peer| watch(peer, Interest::READABLE)).transpose()?;
+    let peer = peer
+        .map(|peer| watch(peer, Interest::READABLE))
+        .transpose()?;
 
     let mut outgoing = request.to_vec();
     loop {
@@ -499,7 +558,10 @@ async fn converse<H: Hooks>(
     }
 }
 
-#[expect(deprecated, reason = "the successor is unsafe; a borrow keeps the descriptor open as it asks")]
+#[expect(
+    deprecated,
+    reason = "the successor is unsafe; a borrow keeps the descriptor open as it asks"
+)]
 fn watch(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
     AsyncFd::with_interest(fd, interest)
 }

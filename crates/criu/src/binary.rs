@@ -22,7 +22,10 @@ const USUAL_DIRECTORIES: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr
 /// [`Error::BinaryNotFound`] with the places searched; [`Error::BinaryNotExecutable`] when what was
 /// found cannot be run by this user.
 pub(crate) fn find() -> Result<PathBuf> {
-    find_in(env::var_os(CRIU_VARIABLE).as_deref(), env::var_os("PATH").as_deref())
+    find_in(
+        env::var_os(CRIU_VARIABLE).as_deref(),
+        env::var_os("PATH").as_deref(),
+    )
 }
 
 fn find_in(variable: Option<&OsStr>, path: Option<&OsStr>) -> Result<PathBuf> {
@@ -59,19 +62,32 @@ pub(crate) fn verify(path: &Path) -> Result<()> {
     let metadata = match path.metadata() {
         Ok(metadata) => metadata,
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::BinaryNotFound { searched: vec![path.to_owned()] });
+            return Err(Error::BinaryNotFound {
+                searched: vec![path.to_owned()],
+            });
         }
         Err(source) => {
-            return Err(Error::BinaryNotExecutable { path: path.to_owned(), source });
+            return Err(Error::BinaryNotExecutable {
+                path: path.to_owned(),
+                source,
+            });
         }
     };
     let source = if metadata.is_file() {
-        access(path, Access::EXEC_OK).err().map(std::io::Error::from)
+        access(path, Access::EXEC_OK)
+            .err()
+            .map(std::io::Error::from)
     } else {
-        Some(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"))
+        Some(std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ))
     };
     source.map_or(Ok(()), |source| {
-        Err(Error::BinaryNotExecutable { path: path.to_owned(), source })
+        Err(Error::BinaryNotExecutable {
+            path: path.to_owned(),
+            source,
+        })
     })
 }
 
@@ -90,13 +106,19 @@ mod tests {
     #[test]
     fn a_variable_that_names_nothing_is_an_error_not_a_fallback() {
         let error = find_in(Some(OsStr::new("/nowhere/criu")), Some(OsStr::new("/bin")));
-        assert!(matches!(error, Err(Error::BinaryNotFound { .. })), "{error:?}");
+        assert!(
+            matches!(error, Err(Error::BinaryNotFound { .. })),
+            "{error:?}"
+        );
     }
 
     #[test]
     fn a_directory_in_place_of_the_program_is_not_executable() {
         let error = verify(Path::new("/usr"));
-        assert!(matches!(error, Err(Error::BinaryNotExecutable { .. })), "{error:?}");
+        assert!(
+            matches!(error, Err(Error::BinaryNotExecutable { .. })),
+            "{error:?}"
+        );
     }
 
     #[test]
@@ -113,7 +135,10 @@ mod tests {
         let path = env::join_paths([&bad]).unwrap();
         if !Path::new("/usr/sbin/criu").exists() && !Path::new("/usr/local/sbin/criu").exists() {
             let error = find_in(None, Some(&path));
-            assert!(matches!(error, Err(Error::BinaryNotExecutable { .. })), "{error:?}");
+            assert!(
+                matches!(error, Err(Error::BinaryNotExecutable { .. })),
+                "{error:?}"
+            );
         }
         fs::remove_dir_all(base).unwrap();
     }

@@ -5,15 +5,16 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::binary;
+use crate::conclusion::started;
 use crate::error::Result;
 use crate::features::Features;
+use crate::link::{After, Link};
 use crate::notify::Hooks;
 use crate::outcome::{self, DumpOutcome, PreDumpOutcome, RestoreOutcome, StartedPageServer};
-use crate::request::{
-    Check, CpuInfo, Dump, Operation, PageServer, PreDump, Prepared, Restore,
-};
+use crate::request::{Check, CpuInfo, Dump, Operation, PageServer, PreDump, Prepared, Restore};
 use crate::rpc::CriuReqType;
-use crate::session::{After, Link, Session, too_old};
+use crate::session::Session;
+use crate::submission::too_old;
 use crate::version::Version;
 
 /// A way to reach CRIU.
@@ -71,7 +72,11 @@ impl Criu {
     }
 
     fn through(reach: Reach) -> Self {
-        Self { reach, timeout: None, version: OnceLock::new() }
+        Self {
+            reach,
+            timeout: None,
+            version: OnceLock::new(),
+        }
     }
 
     /// Limits the time each request may take, hooks included.
@@ -99,7 +104,11 @@ impl Criu {
     ///
     /// [`Error::Spawn`], [`Error::Connect`].
     pub fn session(&self) -> Result<Session> {
-        Ok(Session::new(self.link()?, self.timeout, self.known_version()))
+        Ok(Session::new(
+            self.link()?,
+            self.timeout,
+            self.known_version(),
+        ))
     }
 
     /// Asks for CRIU's version, and remembers it.
@@ -122,7 +131,11 @@ impl Criu {
     ///
     /// [`Error::TooOld`], and those of [`Criu::version`].
     pub fn require(&self, needed: &Version) -> Result<()> {
-        too_old(&self.version()?, "what was asked for".to_owned(), needed.clone())
+        too_old(
+            &self.version()?,
+            "what was asked for".to_owned(),
+            needed.clone(),
+        )
     }
 
     /// Asks which optional features CRIU and the kernel have.
@@ -141,7 +154,9 @@ impl Criu {
     /// Those of every request; [`Error::Refused`] when something CRIU needs is missing.
     pub fn check(&self, check: &Check) -> Result<()> {
         let prepared = check.prepare()?;
-        self.session_for(&prepared)?.submit(prepared, After::Ends, None).map(drop)
+        self.session_for(&prepared)?
+            .submit(prepared, After::Ends, None)
+            .map(drop)
     }
 
     /// Dumps a process tree.
@@ -170,7 +185,8 @@ impl Criu {
     pub fn pre_dump(&self, pre_dump: &PreDump) -> Result<PreDumpOutcome> {
         let prepared = pre_dump.prepare(CriuReqType::SinglePreDump)?;
         let work_dir = prepared.work_dir();
-        self.session_for(&prepared)?.submit(prepared, After::Ends, None)?;
+        self.session_for(&prepared)?
+            .submit(prepared, After::Ends, None)?;
         Ok(outcome::of_pre_dump(work_dir.as_ref()))
     }
 
@@ -188,11 +204,7 @@ impl Criu {
     /// # Errors
     ///
     /// Those of [`Criu::dump`], and [`Error::Hook`].
-    pub fn restore_with(
-        &self,
-        restore: &Restore,
-        hooks: &mut dyn Hooks,
-    ) -> Result<RestoreOutcome> {
+    pub fn restore_with(&self, restore: &Restore, hooks: &mut dyn Hooks) -> Result<RestoreOutcome> {
         self.run_restore(restore, Some(hooks))
     }
 
@@ -203,8 +215,10 @@ impl Criu {
     /// Those of every request.
     pub fn page_server(&self, server: &PageServer) -> Result<StartedPageServer> {
         let prepared = server.prepare(CriuReqType::PageServer)?;
-        let answer = self.session_for(&prepared)?.submit(prepared, After::Ends, None)?;
-        Ok(crate::session::started(&answer))
+        let answer = self
+            .session_for(&prepared)?
+            .submit(prepared, After::Ends, None)?;
+        Ok(started(&answer))
     }
 
     /// Records this machine's processor features in an images directory.
@@ -214,7 +228,9 @@ impl Criu {
     /// Those of every request; [`Error::Refused`] with `ENOTSUP` where CRIU cannot tell them.
     pub fn cpuinfo_dump(&self, cpuinfo: &CpuInfo) -> Result<()> {
         let prepared = cpuinfo.prepare(Operation::CpuInfoDump)?;
-        self.session_for(&prepared)?.submit(prepared, After::Ends, None).map(drop)
+        self.session_for(&prepared)?
+            .submit(prepared, After::Ends, None)
+            .map(drop)
     }
 
     /// Compares the processor features recorded in an images directory with this machine's.
@@ -224,13 +240,17 @@ impl Criu {
     /// Those of every request; [`Error::Refused`] when they do not match.
     pub fn cpuinfo_check(&self, cpuinfo: &CpuInfo) -> Result<()> {
         let prepared = cpuinfo.prepare(Operation::CpuInfoCheck)?;
-        self.session_for(&prepared)?.submit(prepared, After::Ends, None).map(drop)
+        self.session_for(&prepared)?
+            .submit(prepared, After::Ends, None)
+            .map(drop)
     }
 
     fn run_dump(&self, dump: &Dump, hooks: Option<&mut dyn Hooks>) -> Result<DumpOutcome> {
         let prepared = dump.prepare()?;
         let work_dir = prepared.work_dir();
-        let answer = self.session_for(&prepared)?.submit(prepared, After::Ends, hooks)?;
+        let answer = self
+            .session_for(&prepared)?
+            .submit(prepared, After::Ends, hooks)?;
         Ok(outcome::of_dump(&answer, work_dir.as_ref()))
     }
 
@@ -247,7 +267,11 @@ impl Criu {
     }
 
     fn session_for(&self, prepared: &Prepared<'_>) -> Result<Session> {
-        Ok(Session::new(self.link_for(prepared)?, self.timeout, self.known_version()))
+        Ok(Session::new(
+            self.link_for(prepared)?,
+            self.timeout,
+            self.known_version(),
+        ))
     }
 
     pub(crate) fn link(&self) -> Result<Link> {

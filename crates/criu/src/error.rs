@@ -46,14 +46,16 @@ pub enum Error {
     },
 
     /// CRIU is older than what the request needs.
-    #[error("{feature} needs CRIU {needed} or later, and this is CRIU {found}; upgrade CRIU or do without it")]
+    #[error(
+        "{feature} needs CRIU {needed} or later, and this is CRIU {found}; upgrade CRIU or do without it"
+    )]
     TooOld {
         /// The option or request that is too new.
         feature: String,
         /// The first release that has it.
-        needed: Version,
+        needed: Box<Version>,
         /// The release at hand.
-        found: Version,
+        found: Box<Version>,
     },
 
     /// The worker process could not be started.
@@ -163,7 +165,11 @@ impl Error {
 }
 
 fn display_paths(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn describe_after_hook(failure: Option<&Failure>, restored: Option<i32>) -> String {

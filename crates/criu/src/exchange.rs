@@ -35,7 +35,9 @@ pub(crate) struct Notification {
 impl Notification {
     /// Turns it into the event for the hook, which may add to `external`.
     pub(crate) fn event<'a>(&mut self, external: &'a mut Vec<External>) -> Event<'a> {
-        let unknown = |name: &str| Event::Unknown { name: name.to_owned() };
+        let unknown = |name: &str| Event::Unknown {
+            name: name.to_owned(),
+        };
         match self.hook {
             Some(Hook::PreStream) => Event::PreStream,
             Some(Hook::PreDump) => Event::PreDump,
@@ -69,7 +71,11 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     pub(crate) fn new(kind: CriuReqType) -> Self {
-        Self { kind, last_hook: None, refusal: None }
+        Self {
+            kind,
+            last_hook: None,
+            refusal: None,
+        }
     }
 
     /// Returns the last hook CRIU reached.
@@ -152,11 +158,18 @@ mod tests {
     use crate::rpc::CriuNotify;
 
     fn packet(response: &CriuResp) -> Packet {
-        Packet { bytes: response.encode(), descriptors: Vec::new() }
+        Packet {
+            bytes: response.encode(),
+            descriptors: Vec::new(),
+        }
     }
 
     fn answer(kind: CriuReqType, success: bool) -> Packet {
-        packet(&CriuResp { r#type: kind, success, ..CriuResp::default() })
+        packet(&CriuResp {
+            r#type: kind,
+            success,
+            ..CriuResp::default()
+        })
     }
 
     fn notify(name: &str) -> Packet {
@@ -174,33 +187,49 @@ mod tests {
     #[test]
     fn a_page_server_child_is_answered_as_a_page_server() {
         let mut exchange = Exchange::new(CriuReqType::PageServerChld);
-        assert!(matches!(exchange.step(answer(CriuReqType::PageServer, true)), Step::Answer(_)));
+        assert!(matches!(
+            exchange.step(answer(CriuReqType::PageServer, true)),
+            Step::Answer(_)
+        ));
     }
 
     #[test]
     fn an_answer_to_another_request_is_nonsense_unless_it_refuses() {
         let mut exchange = Exchange::new(CriuReqType::Dump);
-        assert!(matches!(exchange.step(answer(CriuReqType::Restore, true)), Step::Nonsense(_)));
-        assert!(matches!(exchange.step(answer(CriuReqType::Empty, false)), Step::Answer(_)));
+        assert!(matches!(
+            exchange.step(answer(CriuReqType::Restore, true)),
+            Step::Nonsense(_)
+        ));
+        assert!(matches!(
+            exchange.step(answer(CriuReqType::Empty, false)),
+            Step::Answer(_)
+        ));
     }
 
     #[test]
     fn the_first_refusal_is_kept_and_sent() {
         let mut exchange = Exchange::new(CriuReqType::Dump);
         for (name, error) in [("pre-dump", "first"), ("network-unlock", "second")] {
-            let Step::Notify(notification) = exchange.step(notify(name)) else { panic!() };
+            let Step::Notify(notification) = exchange.step(notify(name)) else {
+                panic!()
+            };
             let reply = exchange.reply(notification, Err(error.into()), &[]);
             assert_eq!(CriuReq::decode(&reply).unwrap().notify_success, Some(false));
         }
         assert_eq!(exchange.last_hook(), Some(Hook::NetworkUnlock));
         let (hook, error) = exchange.take_refusal().unwrap();
-        assert_eq!((hook.as_str(), error.to_string().as_str()), ("pre-dump", "first"));
+        assert_eq!(
+            (hook.as_str(), error.to_string().as_str()),
+            ("pre-dump", "first")
+        );
     }
 
     #[test]
     fn external_files_travel_in_the_reply() {
         let mut exchange = Exchange::new(CriuReqType::Dump);
-        let Step::Notify(notification) = exchange.step(notify("query-ext-files")) else { panic!() };
+        let Step::Notify(notification) = exchange.step(notify("query-ext-files")) else {
+            panic!()
+        };
         let external = [External::UnixSocket { inode: 7 }];
         let reply = CriuReq::decode(&exchange.reply(notification, Ok(()), &external)).unwrap();
         assert_eq!(reply.opts.unwrap().external, ["unix[7]"]);
@@ -210,7 +239,9 @@ mod tests {
     #[test]
     fn unknown_notifications_become_unknown_events() {
         let mut exchange = Exchange::new(CriuReqType::Restore);
-        let Step::Notify(mut notification) = exchange.step(notify("post-quantum")) else { panic!() };
+        let Step::Notify(mut notification) = exchange.step(notify("post-quantum")) else {
+            panic!()
+        };
         let mut external = Vec::new();
         let event = notification.event(&mut external);
         assert!(matches!(event, Event::Unknown { name } if name == "post-quantum"));

@@ -58,7 +58,8 @@ impl fmt::Display for CriuErrno {
             Some(name) => write!(f, "{name}")?,
             None => write!(f, "errno {}", self.0)?,
         }
-        self.meaning().map_or(Ok(()), |meaning| write!(f, ": {meaning}"))
+        self.meaning()
+            .map_or(Ok(()), |meaning| write!(f, ": {meaning}"))
     }
 }
 
@@ -106,7 +107,10 @@ impl fmt::Debug for LogReport {
     /// Shows the errors only: a whole log is long.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let errors: Vec<_> = self.log.errors().map(crate::log::Entry::text).collect();
-        f.debug_struct("LogReport").field("path", &self.path).field("errors", &errors).finish()
+        f.debug_struct("LogReport")
+            .field("path", &self.path)
+            .field("errors", &errors)
+            .finish()
     }
 }
 
@@ -150,7 +154,10 @@ impl fmt::Display for Failure {
         if let Some(errno) = self.errno {
             write!(f, " ({errno})")?;
         }
-        if let Some(exit) = self.worker_exit.filter(|exit| matches!(exit, WorkerExit::Signal(_))) {
+        if let Some(exit) = self
+            .worker_exit
+            .filter(|exit| matches!(exit, WorkerExit::Signal(_)))
+        {
             write!(f, "; CRIU {exit}")?;
         } else if self.errno.is_none() && self.message.is_none() && self.diagnosis.is_none() {
             match self.worker_exit {
@@ -183,12 +190,21 @@ pub(crate) struct Witness {
 
 impl Witness {
     pub(crate) fn new(operation: Operation, log: LogPlace, target: Option<i32>) -> Self {
-        let log_before = open_log(&log).ok().flatten().and_then(|file| FileIdentity::of(&file));
+        let log_before = open_log(&log)
+            .ok()
+            .flatten()
+            .and_then(|file| FileIdentity::of(&file));
         let target = target.map(|pid| {
-            let handle = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+            let handle =
+                Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
             (pid, handle)
         });
-        Self { operation, log, log_before, target }
+        Self {
+            operation,
+            log,
+            log_before,
+            target,
+        }
     }
 
     /// Puts together what is known now.
@@ -212,21 +228,30 @@ impl Witness {
             stderr,
             log,
             diagnosis,
-            target: self.target.as_ref().map(|(pid, handle)| (*pid, target_state(*pid, handle))),
+            target: self
+                .target
+                .as_ref()
+                .map(|(pid, handle)| (*pid, target_state(*pid, handle))),
         }
     }
 
     fn read_log(&self, stderr: &str) -> Option<LogReport> {
         match &self.log {
             LogPlace::Nowhere => None,
-            LogPlace::Stderr => Some(LogReport { path: None, log: Log::parse(stderr.as_bytes()) }),
+            LogPlace::Stderr => Some(LogReport {
+                path: None,
+                log: Log::parse(stderr.as_bytes()),
+            }),
             LogPlace::File { path, .. } => {
                 let file = open_log(&self.log).ok().flatten()?;
                 if self.log_before.is_some() && FileIdentity::of(&file) == self.log_before {
                     return None;
                 }
                 let log = Log::read(file, Limits::default()).ok()?;
-                Some(LogReport { path: path.clone(), log })
+                Some(LogReport {
+                    path: path.clone(),
+                    log,
+                })
             }
         }
     }
@@ -240,12 +265,24 @@ impl FileIdentity {
     fn of(file: &File) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;
         let metadata = file.metadata().ok()?;
-        Some(Self(metadata.dev(), metadata.ino(), metadata.len(), metadata.modified().ok()?))
+        Some(Self(
+            metadata.dev(),
+            metadata.ino(),
+            metadata.len(),
+            metadata.modified().ok()?,
+        ))
     }
 }
 
 fn open_log(place: &LogPlace) -> io::Result<Option<File>> {
-    let LogPlace::File { directory, path, name } = place else { return Ok(None) };
+    let LogPlace::File {
+        directory,
+        path,
+        name,
+    } = place
+    else {
+        return Ok(None);
+    };
     match (directory, path) {
         (Some(directory), _) => open_in(directory, Path::new(name)).map(Some),
         (None, Some(path)) => File::open(path).map(Some),
@@ -257,7 +294,11 @@ fn open_log(place: &LogPlace) -> io::Result<Option<File>> {
 pub(crate) fn open_in(directory: impl AsFd, name: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = File::from(openat(directory, name, flags, Mode::empty())?);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
 }
 
 fn target_state(pid: i32, handle: &Option<OwnedFd>) -> TargetState {
@@ -283,7 +324,10 @@ fn state_in_proc(pid: i32) -> TargetState {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return TargetState::Gone,
         Err(_) => return TargetState::Unknown,
     };
-    let state = stat.iter().rposition(|&byte| byte == b')').and_then(|end| stat.get(end + 2));
+    let state = stat
+        .iter()
+        .rposition(|&byte| byte == b')')
+        .and_then(|end| stat.get(end + 2));
     match state {
         Some(b'R' | b'S' | b'I') => TargetState::Running,
         Some(b'T') => TargetState::Stopped,

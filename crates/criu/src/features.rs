@@ -24,8 +24,12 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature CRIU 4.3 can be asked for.
-    pub const ALL: [Self; 4] =
-        [Self::MemoryTracking, Self::LazyPages, Self::PidfdStore, Self::MemoryCompression];
+    pub const ALL: [Self; 4] = [
+        Self::MemoryTracking,
+        Self::LazyPages,
+        Self::PidfdStore,
+        Self::MemoryCompression,
+    ];
 
     /// Returns CRIU's name for it.
     pub const fn name(self) -> &'static str {
@@ -92,7 +96,11 @@ impl Features {
             (Feature::PidfdStore, answer.pidfd_store),
             (Feature::MemoryCompression, answer.mem_compression),
         ];
-        found.into_iter().filter(|(_, there)| *there == Some(true)).map(|(feature, _)| feature).collect()
+        found
+            .into_iter()
+            .filter(|(_, there)| *there == Some(true))
+            .map(|(feature, _)| feature)
+            .collect()
     }
 }
 

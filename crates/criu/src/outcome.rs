@@ -61,15 +61,27 @@ pub struct StartedPageServer {
 
 /// Reads what a successful dump left behind.
 pub(crate) fn of_dump(answer: &CriuResp, work_dir: Option<&OwnedFd>) -> DumpOutcome {
-    let restored = answer.dump.as_ref().is_some_and(|dump| dump.restored == Some(true));
+    let restored = answer
+        .dump
+        .as_ref()
+        .is_some_and(|dump| dump.restored == Some(true));
     // In a restored copy the statistics are those of another time and perhaps another host.
-    let statistics = if restored { None } else { statistics::of_dump(work_dir) };
-    DumpOutcome { restored, statistics }
+    let statistics = if restored {
+        None
+    } else {
+        statistics::of_dump(work_dir)
+    };
+    DumpOutcome {
+        restored,
+        statistics,
+    }
 }
 
 /// Reads what a successful pre-dump left behind.
 pub(crate) fn of_pre_dump(work_dir: Option<&OwnedFd>) -> PreDumpOutcome {
-    PreDumpOutcome { statistics: statistics::of_dump(work_dir) }
+    PreDumpOutcome {
+        statistics: statistics::of_dump(work_dir),
+    }
 }
 
 /// Reads what a successful restore left behind.
@@ -89,10 +101,20 @@ pub(crate) fn of_restore(
         }
         None => None,
     };
-    let child = restore.as_child.then(|| RestoredChild::open(pid)).transpose();
-    let child =
-        child.map_err(|source| Error::Io { doing: "open the restored process", source })?;
-    Ok(RestoreOutcome { pid, statistics, child, command })
+    let child = restore
+        .as_child
+        .then(|| RestoredChild::open(pid))
+        .transpose();
+    let child = child.map_err(|source| Error::Io {
+        doing: "open the restored process",
+        source,
+    })?;
+    Ok(RestoreOutcome {
+        pid,
+        statistics,
+        child,
+        command,
+    })
 }
 
 /// A restored process that is a child of the calling one.
@@ -107,7 +129,10 @@ pub struct RestoredChild {
 impl RestoredChild {
     pub(crate) fn open(pid: i32) -> io::Result<Self> {
         let handle = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self { pid, pidfd: pidfd_open(handle, PidfdFlags::empty())? })
+        Ok(Self {
+            pid,
+            pidfd: pidfd_open(handle, PidfdFlags::empty())?,
+        })
     }
 
     /// Returns its process id.
@@ -121,7 +146,8 @@ impl RestoredChild {
     ///
     /// When it was reaped already.
     pub fn wait(&self) -> io::Result<ExitStatus> {
-        self.reap(WaitIdOptions::EXITED)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.reap(WaitIdOptions::EXITED)?
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Reaps the process if it has ended; `None` while it runs.
@@ -143,9 +169,8 @@ impl RestoredChild {
     }
 
     fn reap(&self, options: WaitIdOptions) -> io::Result<Option<ExitStatus>> {
-        let ended = rustix::io::retry_on_intr(|| {
-            waitid(WaitId::PidFd(self.pidfd.as_fd()), options)
-        })?;
+        let ended =
+            rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), options))?;
         Ok(ended.map(|status| {
             // The form `wait` has: the exit code in the second byte, or the signal in the first.
             let raw = match (status.exit_status(), status.terminating_signal()) {

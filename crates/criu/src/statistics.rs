@@ -20,7 +20,9 @@ pub(crate) fn of_dump(work_dir: Option<&OwnedFd>) -> Option<DumpStatsEntry> {
 }
 
 pub(crate) fn of_restore(work_dir: Option<&OwnedFd>) -> Option<RestoreStatsEntry> {
-    read(work_dir?, "stats-restore")?.restore.map(|restore| *restore)
+    read(work_dir?, "stats-restore")?
+        .restore
+        .map(|restore| *restore)
 }
 
 fn read(work_dir: &OwnedFd, name: &str) -> Option<StatsEntry> {

@@ -50,15 +50,23 @@ pub(crate) struct Connection {
 impl Connection {
     /// Makes a connected pair: our end, and the end to hand to a worker. Both are close-on-exec.
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
         Ok((Self { socket: ours }, theirs))
     }
 
     /// Connects to a `criu service` listening at `path`.
     pub(crate) fn connect(path: &Path) -> io::Result<Self> {
-        let socket =
-            socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let socket = socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
         rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
         Ok(Self { socket })
     }
@@ -184,8 +192,10 @@ pub(crate) fn wait(
     watched: &[(BorrowedFd<'_>, PollFlags)],
     deadline: Option<Instant>,
 ) -> io::Result<bool> {
-    let mut descriptors: Vec<PollFd<'_>> =
-        watched.iter().map(|(fd, events)| PollFd::from_borrowed_fd(*fd, *events)).collect();
+    let mut descriptors: Vec<PollFd<'_>> = watched
+        .iter()
+        .map(|(fd, events)| PollFd::from_borrowed_fd(*fd, *events))
+        .collect();
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         match poll(&mut descriptors, left.map(timespec).as_ref()) {
@@ -231,9 +241,19 @@ mod tests {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(&rights)));
-        sendmsg(&theirs, &[io::IoSlice::new(b"x")], &mut ancillary, SendFlags::empty()).unwrap();
-        let Incoming::Packet(packet) = ours.receive(soon(), None).unwrap() else { panic!() };
-        let [descriptor] = packet.descriptors.as_slice() else { panic!("{packet:?}") };
+        sendmsg(
+            &theirs,
+            &[io::IoSlice::new(b"x")],
+            &mut ancillary,
+            SendFlags::empty(),
+        )
+        .unwrap();
+        let Incoming::Packet(packet) = ours.receive(soon(), None).unwrap() else {
+            panic!()
+        };
+        let [descriptor] = packet.descriptors.as_slice() else {
+            panic!("{packet:?}")
+        };
         let flags = rustix::io::fcntl_getfd(descriptor).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
     }
@@ -242,9 +262,15 @@ mod tests {
     fn a_closed_peer_and_a_passed_deadline_are_told_apart() {
         let (ours, theirs) = Connection::pair().unwrap();
         let now = Some(Instant::now());
-        assert!(matches!(ours.receive(now, None).unwrap(), Incoming::TimedOut));
+        assert!(matches!(
+            ours.receive(now, None).unwrap(),
+            Incoming::TimedOut
+        ));
         drop(theirs);
-        assert!(matches!(ours.receive(None, None).unwrap(), Incoming::Closed));
+        assert!(matches!(
+            ours.receive(None, None).unwrap(),
+            Incoming::Closed
+        ));
     }
 
     #[test]

@@ -41,7 +41,14 @@ pub struct Version {
 impl Version {
     /// Names a release.
     pub const fn new(major: u32, minor: u32, sublevel: u32) -> Self {
-        Self { major, minor, sublevel, git_id: None, extra: None, name: None }
+        Self {
+            major,
+            minor,
+            sublevel,
+            git_id: None,
+            extra: None,
+            name: None,
+        }
     }
 
     /// Returns the integer form that go-criu, libcriu and their users compare:
@@ -55,7 +62,11 @@ impl Version {
             .saturating_mul(10_000)
             .saturating_add(self.minor.saturating_mul(100))
             .saturating_add(self.sublevel);
-        if self.git_id.is_some() { (release - release % 100).saturating_add(100) } else { release }
+        if self.git_id.is_some() {
+            (release - release % 100).saturating_add(100)
+        } else {
+            release
+        }
     }
 
     /// Tells whether this CRIU has what came with the release `needed`.
@@ -127,7 +138,9 @@ impl FromStr for Version {
     /// Reads `4.2`, `4.2.1`, `v4.2`, `4.2 (gitid v4.2-22-g2cf8f13ca)`, and the first lines of
     /// `criu --version` and of a CRIU log (`Version: 4.2 (gitid ...)`, followed by `GitID: ...`).
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || ParseVersionError { text: text.chars().take(80).collect() };
+        let error = || ParseVersionError {
+            text: text.chars().take(80).collect(),
+        };
         let body = text.trim();
         let body = body.strip_prefix("Version:").unwrap_or(body).trim_start();
         let body = body.strip_prefix('v').unwrap_or(body);
@@ -140,11 +153,17 @@ impl FromStr for Version {
             None => Ok(0),
         };
         let mut version = Self::new(number(true)?, number(true)?, number(false)?);
-        version.extra = parts.next().filter(|extra| !extra.is_empty()).map(str::to_owned);
+        version.extra = parts
+            .next()
+            .filter(|extra| !extra.is_empty())
+            .map(str::to_owned);
         version.git_id = rest
             .split_once("gitid ")
             .or_else(|| rest.split_once("GitID:"))
-            .and_then(|(_, id)| id.split(|c: char| c.is_whitespace() || c == ')').find(|id| !id.is_empty()))
+            .and_then(|(_, id)| {
+                id.split(|c: char| c.is_whitespace() || c == ')')
+                    .find(|id| !id.is_empty())
+            })
             .filter(|id| *id != "0")
             .map(str::to_owned);
         Ok(version)
@@ -172,14 +191,28 @@ mod tests {
 
     #[test]
     fn parse_refuses_what_is_no_version() {
-        for text in ["", "4", "4.", "4.x", "four.two", "4.2.", "-1.2", "99999999999.1"] {
+        for text in [
+            "",
+            "4",
+            "4.",
+            "4.x",
+            "four.two",
+            "4.2.",
+            "-1.2",
+            "99999999999.1",
+        ] {
             assert!(text.parse::<Version>().is_err(), "{text:?} was accepted");
         }
     }
 
     #[test]
     fn printed_versions_parse_back() {
-        for text in ["4.2", "4.2.1", "4.2.1.rc1", "4.2 (gitid v4.2-22-g2cf8f13ca)"] {
+        for text in [
+            "4.2",
+            "4.2.1",
+            "4.2.1.rc1",
+            "4.2 (gitid v4.2-22-g2cf8f13ca)",
+        ] {
             assert_eq!(parse(text).to_string(), text);
         }
     }

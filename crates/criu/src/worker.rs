@@ -40,7 +40,9 @@ impl std::fmt::Display for WorkerExit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exited with code {code}"),
-            Self::Signal(signal) => write!(f, "was killed by signal {signal}{}", signal_name(*signal)),
+            Self::Signal(signal) => {
+                write!(f, "was killed by signal {signal}{}", signal_name(*signal))
+            }
         }
     }
 }
@@ -92,7 +94,10 @@ impl Worker {
         descriptors: &[BorrowedFd<'_>],
         streams: Streams,
     ) -> Result<(Self, Connection)> {
-        let failed = |source| Error::Spawn { binary: binary.to_owned(), source };
+        let failed = |source| Error::Spawn {
+            binary: binary.to_owned(),
+            source,
+        };
         let (connection, theirs) = Connection::pair().map_err(failed)?;
 
         let mut command = Command::new(binary);
@@ -111,7 +116,14 @@ impl Worker {
 
         let mut child = command.spawn().map_err(failed)?;
         match pidfd_of(&child) {
-            Ok(pidfd) => Ok((Self { child: Some(child), pidfd, stderr }, connection)),
+            Ok(pidfd) => Ok((
+                Self {
+                    child: Some(child),
+                    pidfd,
+                    stderr,
+                },
+                connection,
+            )),
             Err(source) => {
                 reap(&mut child);
                 Err(failed(source))
@@ -127,7 +139,10 @@ impl Worker {
     /// Waits for the worker to end by itself, then reaps it; kills it after a grace period.
     pub(crate) fn finish(&mut self) -> Option<WorkerExit> {
         let deadline = Instant::now().checked_add(EXIT_GRACE);
-        if matches!(wait(&[(self.pidfd.as_fd(), PollFlags::IN)], deadline), Ok(true)) {
+        if matches!(
+            wait(&[(self.pidfd.as_fd(), PollFlags::IN)], deadline),
+            Ok(true)
+        ) {
             self.child.as_mut()?.wait().ok().map(WorkerExit::from)
         } else {
             self.kill()
@@ -169,11 +184,21 @@ impl Drop for Worker {
 /// There is nothing to reap (it is an orphan at once) and no handle to it, since a handle would be one
 /// more thing in this process that CRIU has to dump. It ends when the connection does.
 pub(crate) fn spawn_detached(binary: &Path) -> Result<Connection> {
-    let failed = |source| Error::Spawn { binary: binary.to_owned(), source };
+    let failed = |source| Error::Spawn {
+        binary: binary.to_owned(),
+        source,
+    };
     let (connection, theirs) = Connection::pair().map_err(failed)?;
     let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(format!(r#""$0" swrk {SOCKET_NUMBER} &"#)).arg(binary);
-    shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    shell
+        .arg("-c")
+        .arg(format!(r#""$0" swrk {SOCKET_NUMBER} &"#))
+        .arg(binary);
+    shell
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
     map_descriptors(&mut shell, theirs, &[]).map_err(failed)?;
     shell.status().map_err(failed)?;
     Ok(connection)
@@ -189,18 +214,29 @@ fn map_descriptors(
     socket: OwnedFd,
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let mut mappings = vec![FdMapping { parent_fd: socket, child_fd: SOCKET_NUMBER }];
+    let mut mappings = vec![FdMapping {
+        parent_fd: socket,
+        child_fd: SOCKET_NUMBER,
+    }];
     for (index, descriptor) in descriptors.iter().enumerate() {
         let child_fd = descriptor_number(index)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"))?;
-        mappings.push(FdMapping { parent_fd: descriptor.try_clone_to_owned()?, child_fd });
+        mappings.push(FdMapping {
+            parent_fd: descriptor.try_clone_to_owned()?,
+            child_fd,
+        });
     }
-    command.fd_mappings(mappings).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    command
+        .fd_mappings(mappings)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     Ok(())
 }
 
 fn pidfd_of(child: &Child) -> io::Result<OwnedFd> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::INVAL)?;
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(Errno::INVAL)?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 

@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use criu::External;
 use criu::request::{
     CgroupMode, CgroupRoot, Compression, CpuCapabilities, DumpCgroups, DumpMounts, ExternalMount,
-    ExternalUnixSockets, ImageIo, Irmap, LogLevel, LogTo, NetworkLock, Pages, RestoreCgroups, Settings,
-    Sockets, Tls,
+    ExternalUnixSockets, ImageIo, Irmap, LogLevel, LogTo, NetworkLock, Pages, RestoreCgroups,
+    Settings, Sockets, Tls,
 };
 
 use super::report::Problem;
@@ -123,7 +123,9 @@ impl SocketArguments {
             Some(inodes) => {
                 let inodes: Result<Vec<u32>, _> = inodes.split(',').map(str::parse).collect();
                 ExternalUnixSockets::Inodes(inodes.map_err(|_| {
-                    Problem::Usage("--ext-unix-sk takes inode numbers separated by commas".to_owned())
+                    Problem::Usage(
+                        "--ext-unix-sk takes inode numbers separated by commas".to_owned(),
+                    )
                 })?)
             }
         };
@@ -204,9 +206,14 @@ impl MountArguments {
 
 /// Reads `KEY:VALUE` of `--ext-mount-map`.
 pub(super) fn mount_pair(entry: &str) -> Result<ExternalMount, Problem> {
-    entry.split_once(':').map(|(key, value)| ExternalMount::new(key, value)).ok_or_else(|| {
-        Problem::Usage(format!("--ext-mount-map takes KEY:VALUE or `auto`, not `{entry}`"))
-    })
+    entry
+        .split_once(':')
+        .map(|(key, value)| ExternalMount::new(key, value))
+        .ok_or_else(|| {
+            Problem::Usage(format!(
+                "--ext-mount-map takes KEY:VALUE or `auto`, not `{entry}`"
+            ))
+        })
 }
 
 /// A mode of `--manage-cgroups`.
@@ -297,7 +304,11 @@ impl RestoreCgroupArguments {
     pub(super) fn cgroups(&self) -> RestoreCgroups {
         let mut cgroups = RestoreCgroups::default();
         cgroups.mode = self.manage_cgroups.map(Into::into);
-        cgroups.roots = self.cgroup_root.iter().map(|root| cgroup_root(root)).collect();
+        cgroups.roots = self
+            .cgroup_root
+            .iter()
+            .map(|root| cgroup_root(root))
+            .collect();
         cgroups.yard.clone_from(&self.cgroup_yard);
         cgroups
     }
@@ -367,9 +378,10 @@ impl From<ImageIoWord> for ImageIo {
 impl MemoryArguments {
     pub(super) fn pages(&self) -> Pages {
         match (&self.address, self.port) {
-            (Some(address), Some(port)) if self.page_server => {
-                Pages::Server { address: address.clone(), port }
-            }
+            (Some(address), Some(port)) if self.page_server => Pages::Server {
+                address: address.clone(),
+                port,
+            },
             _ => Pages::Images,
         }
     }
@@ -474,7 +486,10 @@ pub(super) fn parse_size(text: &str) -> Result<u32, String> {
         "G" | "g" => 1 << 30,
         _ => return Err("not a size such as 512, 64K, 2M or 1G".to_owned()),
     };
-    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    let bytes = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor));
     bytes
         .and_then(|bytes| u32::try_from(bytes).ok())
         .ok_or_else(|| "not a size below 4G".to_owned())
@@ -497,7 +512,10 @@ mod tests {
     #[test]
     fn a_cgroup_root_may_name_its_controller() {
         assert_eq!(cgroup_root("/a"), CgroupRoot::new("/a"));
-        assert_eq!(cgroup_root("cpu:/a"), CgroupRoot::of_controller("cpu", "/a"));
+        assert_eq!(
+            cgroup_root("cpu:/a"),
+            CgroupRoot::of_controller("cpu", "/a")
+        );
         assert_eq!(cgroup_root("/a:b"), CgroupRoot::new("/a:b"));
     }
 }

@@ -15,9 +15,11 @@ use crate::output::{Table, Tone, visible};
 
 /// Check whether this host can checkpoint and restore processes
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Each line says what was looked at, whether it is there, and what to do if not.
+#[command(
+    after_help = "Each line says what was looked at, whether it is there, and what to do if not.
 
-Exit status: 0 dump and restore can work; 1 something they cannot do without is missing.")]
+Exit status: 0 dump and restore can work; 1 something they cannot do without is missing."
+)]
 pub(super) struct Arguments {}
 
 /// How much a finding matters.
@@ -43,7 +45,12 @@ struct Finding {
 impl Finding {
     fn good(subject: impl Into<String>, found: impl Into<String>) -> Self {
         let (subject, found) = (subject.into(), found.into());
-        Self { subject, verdict: Verdict::Good, found, remedy: String::new() }
+        Self {
+            subject,
+            verdict: Verdict::Good,
+            found,
+            remedy: String::new(),
+        }
     }
 
     fn lacking(
@@ -53,7 +60,12 @@ impl Finding {
         remedy: impl Into<String>,
     ) -> Self {
         let (subject, found, remedy) = (subject.into(), found.into(), remedy.into());
-        Self { subject, verdict, found, remedy }
+        Self {
+            subject,
+            verdict,
+            found,
+            remedy,
+        }
     }
 }
 
@@ -64,13 +76,21 @@ pub(super) fn run(global: &Global, _arguments: &Arguments) -> Result<ExitCode, P
     findings.extend(TOOLS.iter().map(check_tool));
     findings.extend(SETTINGS.iter().filter_map(check_setting));
 
-    let able = findings.iter().all(|finding| finding.verdict != Verdict::Missing);
+    let able = findings
+        .iter()
+        .all(|finding| finding.verdict != Verdict::Missing);
     let value = json!({
         "able": able,
         "findings": findings.iter().map(as_json).collect::<Vec<_>>(),
     });
-    result(global, &value, || as_text(&findings, able, global.color.applies_to(&stdout())))?;
-    Ok(if able { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    result(global, &value, || {
+        as_text(&findings, able, global.color.applies_to(&stdout()))
+    })?;
+    Ok(if able {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
 }
 
 fn check_criu(global: &Global, findings: &mut Vec<Finding>) {
@@ -86,7 +106,9 @@ fn check_criu(global: &Global, findings: &mut Vec<Finding>) {
             return;
         }
     };
-    let place = criu.binary().map_or_else(|| "service".to_owned(), |path| path.display().to_string());
+    let place = criu
+        .binary()
+        .map_or_else(|| "service".to_owned(), |path| path.display().to_string());
     findings.push(Finding::good("criu program", place));
     match criu.version() {
         Ok(version) if version < OLDEST_SUPPORTED => findings.push(Finding::lacking(
@@ -131,7 +153,10 @@ fn check_kernel(criu: &Criu) -> Finding {
     match criu.check(&Check::default()) {
         Ok(()) => Finding::good(subject, "looks good"),
         Err(error) => {
-            let found = match error.failure().and_then(|failure| failure.message.as_deref()) {
+            let found = match error
+                .failure()
+                .and_then(|failure| failure.message.as_deref())
+            {
                 Some(message) => message.trim().to_owned(),
                 None => "failed".to_owned(),
             };
@@ -174,13 +199,22 @@ fn check_capabilities() -> Finding {
     }
     let essential = !effective.contains(CapabilitySet::SYS_ADMIN)
         && !effective.contains(CapabilitySet::CHECKPOINT_RESTORE);
-    let verdict = if essential { Verdict::Missing } else { Verdict::Limited };
+    let verdict = if essential {
+        Verdict::Missing
+    } else {
+        Verdict::Limited
+    };
     let remedy = if essential {
         "run as root; or give the criu program CAP_CHECKPOINT_RESTORE and use --unprivileged"
     } else {
         "what needs them fails: resource limits, network, other users' processes (in a container: --cap-add)"
     };
-    Finding::lacking(subject, verdict, format!("without {}", missing.join(", ")), remedy)
+    Finding::lacking(
+        subject,
+        verdict,
+        format!("without {}", missing.join(", ")),
+        remedy,
+    )
 }
 
 /// A program CRIU calls, what for, and the Debian package it is in.
@@ -191,11 +225,31 @@ struct Tool {
 }
 
 const TOOLS: [Tool; 5] = [
-    Tool { program: "iptables", purpose: "locks the network (--network-lock=iptables, the default)", package: "iptables" },
-    Tool { program: "ip6tables", purpose: "locks the network for IPv6", package: "iptables" },
-    Tool { program: "nft", purpose: "saves nftables rules of network namespaces", package: "nftables" },
-    Tool { program: "ip", purpose: "saves addresses and routes of network namespaces", package: "iproute2" },
-    Tool { program: "tar", purpose: "saves tmpfs mounts", package: "tar" },
+    Tool {
+        program: "iptables",
+        purpose: "locks the network (--network-lock=iptables, the default)",
+        package: "iptables",
+    },
+    Tool {
+        program: "ip6tables",
+        purpose: "locks the network for IPv6",
+        package: "iptables",
+    },
+    Tool {
+        program: "nft",
+        purpose: "saves nftables rules of network namespaces",
+        package: "nftables",
+    },
+    Tool {
+        program: "ip",
+        purpose: "saves addresses and routes of network namespaces",
+        package: "iproute2",
+    },
+    Tool {
+        program: "tar",
+        purpose: "saves tmpfs mounts",
+        package: "tar",
+    },
 ];
 
 fn check_tool(tool: &Tool) -> Finding {
@@ -245,7 +299,12 @@ fn check_setting(setting: &Setting) -> Option<Finding> {
     Some(if value >= setting.at_least {
         Finding::good(setting.name, value.to_string())
     } else {
-        Finding::lacking(setting.name, Verdict::Limited, value.to_string(), setting.remedy)
+        Finding::lacking(
+            setting.name,
+            Verdict::Limited,
+            value.to_string(),
+            setting.remedy,
+        )
     })
 }
 

@@ -41,14 +41,22 @@ pub(super) fn run(global: &Global, verb: &Verb) -> Result<ExitCode, Problem> {
     match verb {
         Verb::Dump(_) => {
             criu.cpuinfo_dump(&cpuinfo).map_err(|error| {
-                Problem::during(error, format!("recording processor features in {directory}"))
+                Problem::during(
+                    error,
+                    format!("recording processor features in {directory}"),
+                )
             })?;
             let value = json!({ "recorded": arguments.images_dir.join("cpuinfo.img") });
-            result(global, &value, || format!("recorded in {directory}/cpuinfo.img\n"))?;
+            result(global, &value, || {
+                format!("recorded in {directory}/cpuinfo.img\n")
+            })?;
         }
         Verb::Check(_) => {
             criu.cpuinfo_check(&cpuinfo).map_err(|error| {
-                Problem::during(error, format!("comparing the processor with {directory}/cpuinfo.img"))
+                Problem::during(
+                    error,
+                    format!("comparing the processor with {directory}/cpuinfo.img"),
+                )
             })?;
             result(global, &json!({ "compatible": true }), || {
                 "this processor has every feature that was recorded\n".to_owned()

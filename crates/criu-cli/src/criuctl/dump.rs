@@ -117,7 +117,10 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     let before = Contents::of(images, &dump.settings.log_to);
     let dumped = criu.dump_with(&dump, &mut hooks).map_err(|error| {
         before.remove_what_came_since();
-        failed(error, format!("dumping process {pid} into {}", images.display()))
+        failed(
+            error,
+            format!("dumping process {pid} into {}", images.display()),
+        )
     })?;
 
     let statistics = dumped.statistics.as_ref();
@@ -140,15 +143,20 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
         let counted =
             statistics.map(|statistics| format!(" ({})", dump_statistics_text(statistics)));
         let counted = counted.unwrap_or_default();
-        format!("process {pid} dumped into {}{counted}; {fate}\n", images.display())
+        format!(
+            "process {pid} dumped into {}{counted}; {fate}\n",
+            images.display()
+        )
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Makes a directory for images unless it is there.
 pub(super) fn make_directory(images: &Path) -> Result<(), Problem> {
-    fs::create_dir_all(images)
-        .map_err(Problem::io(format!("make the directory {}", images.display())))
+    fs::create_dir_all(images).map_err(Problem::io(format!(
+        "make the directory {}",
+        images.display()
+    )))
 }
 
 /// Turns an error into a problem; that the user called it off is no failure to explain.
@@ -173,7 +181,9 @@ fn request(pid: i32, arguments: &Arguments) -> Result<Dump, Problem> {
     dump.parent.clone_from(&arguments.memory.prev_images_dir);
     dump.auto_dedup = arguments.memory.auto_dedup;
     dump.pages = if arguments.lazy_pages {
-        Pages::Lazy { port: arguments.memory.port().unwrap_or(0) }
+        Pages::Lazy {
+            port: arguments.memory.port().unwrap_or(0),
+        }
     } else {
         arguments.memory.pages()
     };
@@ -213,15 +223,23 @@ impl Contents {
             LogTo::File(name) => Some(name.clone()),
             _ => None,
         };
-        Self { directory: directory.to_owned(), names: names(directory), log }
+        Self {
+            directory: directory.to_owned(),
+            names: names(directory),
+            log,
+        }
     }
 
     /// Removes image files that were not there before. What was there and was written over is gone
     /// already.
     pub(super) fn remove_what_came_since(&self) {
-        let (Some(before), Some(now)) = (&self.names, names(&self.directory)) else { return };
+        let (Some(before), Some(now)) = (&self.names, names(&self.directory)) else {
+            return;
+        };
         for name in now.difference(before) {
-            let is_image = Path::new(name).extension().is_some_and(|extension| extension == "img");
+            let is_image = Path::new(name)
+                .extension()
+                .is_some_and(|extension| extension == "img");
             if is_image && Some(name) != self.log.as_ref() {
                 // Left behind, it does no harm beyond the confusion this avoids.
                 let _ = fs::remove_file(self.directory.join(name));
@@ -232,5 +250,9 @@ impl Contents {
 
 fn names(directory: &Path) -> Option<BTreeSet<OsString>> {
     let entries = fs::read_dir(directory).ok()?;
-    Some(entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect())
+    Some(
+        entries
+            .filter_map(|entry| Some(entry.ok()?.file_name()))
+            .collect(),
+    )
 }

@@ -58,19 +58,25 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     let tried = || format!("serving pages into {}", images.display());
     let announce = |pid: i32, port: u16| {
         let value = json!({ "pid": pid, "port": port, "images": images });
-        result(global, &value, || format!("page server {pid} listens on port {port}\n"))
+        result(global, &value, || {
+            format!("page server {pid} listens on port {port}\n")
+        })
     };
     if arguments.detach {
-        let started =
-            criu.page_server(&server).map_err(|error| Problem::during(error, tried()))?;
+        let started = criu
+            .page_server(&server)
+            .map_err(|error| Problem::during(error, tried()))?;
         announce(started.pid, started.port)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut session = criu.session()?;
-    let started =
-        session.page_server_child(&server).map_err(|error| Problem::during(error, tried()))?;
+    let started = session
+        .page_server_child(&server)
+        .map_err(|error| Problem::during(error, tried()))?;
     announce(started.pid, started.port)?;
-    let status = session.wait_pid(started.pid).map_err(|error| Problem::during(error, tried()))?;
+    let status = session
+        .wait_pid(started.pid)
+        .map_err(|error| Problem::during(error, tried()))?;
     if status.success() {
         return Ok(ExitCode::SUCCESS);
     }

@@ -72,7 +72,9 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
         return Err(Problem::Usage("which process? Give its PID".to_owned()));
     };
     if !arguments.settings.action_script.is_empty() {
-        return Err(Problem::Usage("CRIU runs no action scripts in a pre-dump".to_owned()));
+        return Err(Problem::Usage(
+            "CRIU runs no action scripts in a pre-dump".to_owned(),
+        ));
     }
     let mut request = PreDump::new(pid, images);
     arguments.settings.apply(&mut request.settings);
@@ -97,7 +99,10 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     let before = Contents::of(images, &request.settings.log_to);
     let done = criu.pre_dump(&request).map_err(|error| {
         before.remove_what_came_since();
-        let tried = format!("copying the memory of process {pid} into {}", images.display());
+        let tried = format!(
+            "copying the memory of process {pid} into {}",
+            images.display()
+        );
         Problem::during(error, tried)
     })?;
 
@@ -109,7 +114,10 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
         let counted =
             statistics.map(|statistics| format!(" ({})", dump_statistics_text(statistics)));
         let counted = counted.unwrap_or_default();
-        format!("memory of process {pid} copied into {}{counted}; it goes on\n", images.display())
+        format!(
+            "memory of process {pid} copied into {}{counted}; it goes on\n",
+            images.display()
+        )
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -39,14 +39,20 @@ pub(super) enum Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        Self::Criu { tried: None, error: Box::new(error) }
+        Self::Criu {
+            tried: None,
+            error: Box::new(error),
+        }
     }
 }
 
 impl Problem {
     /// Notes what was tried.
     pub(super) fn during(error: Error, tried: String) -> Self {
-        Self::Criu { tried: Some(tried), error: Box::new(error) }
+        Self::Criu {
+            tried: Some(tried),
+            error: Box::new(error),
+        }
     }
 
     pub(super) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
@@ -61,8 +67,16 @@ pub(super) fn print(text: &str) -> Result<(), Problem> {
 }
 
 /// Prints a result in the form asked for.
-pub(super) fn result(global: &Global, value: &Value, text: impl FnOnce() -> String) -> Result<(), Problem> {
-    if global.json { print(&format!("{value}\n")) } else { print(&text()) }
+pub(super) fn result(
+    global: &Global,
+    value: &Value,
+    text: impl FnOnce() -> String,
+) -> Result<(), Problem> {
+    if global.json {
+        print(&format!("{value}\n"))
+    } else {
+        print(&text())
+    }
 }
 
 /// Reports a failure and picks the exit code.
@@ -102,7 +116,13 @@ fn as_text(problem: &Problem, colored: bool) -> String {
     if let Some(tried) = tried {
         line("tried", tried);
     }
-    if let Some(Diagnosis { root, cause, remedy, .. }) = &failure.diagnosis {
+    if let Some(Diagnosis {
+        root,
+        cause,
+        remedy,
+        ..
+    }) = &failure.diagnosis
+    {
         line("error", root.text());
         line("cause", cause);
         line("remedy", remedy);
@@ -136,13 +156,23 @@ fn headline(error: &Error, failure: &Failure) -> String {
     match error {
         Error::Lost(_) => format!("{} failed: CRIU ended without an answer", failure.operation),
         Error::TimedOut { after, .. } => {
-            format!("{} failed: no answer from CRIU within {after:?}", failure.operation)
+            format!(
+                "{} failed: no answer from CRIU within {after:?}",
+                failure.operation
+            )
         }
         Error::Protocol { problem, .. } => {
-            format!("{} failed: CRIU's answer makes no sense ({problem})", failure.operation)
+            format!(
+                "{} failed: CRIU's answer makes no sense ({problem})",
+                failure.operation
+            )
         }
         Error::Hook { hook, source, .. } => {
-            format!("{} failed: {} (at {hook})", failure.operation, visible(&source.to_string()))
+            format!(
+                "{} failed: {} (at {hook})",
+                failure.operation,
+                visible(&source.to_string())
+            )
         }
         _ => format!("{} failed", failure.operation),
     }
@@ -168,7 +198,9 @@ fn as_json(problem: &Problem) -> Value {
         return json!({ "message": chain(problem) });
     };
     let mut value = json!({ "message": chain(error.as_ref()), "tried": tried });
-    let Some(failure) = error.failure() else { return value };
+    let Some(failure) = error.failure() else {
+        return value;
+    };
     value["operation"] = failure.operation.to_string().into();
     value["errno"] = json!(failure.errno.map(|errno| json!({
         "number": errno.0, "name": errno.name(), "meaning": errno.meaning()
@@ -176,8 +208,11 @@ fn as_json(problem: &Problem) -> Value {
     value["criu_message"] = json!(failure.message);
     value["last_hook"] = json!(failure.last_hook.map(criu::Hook::name));
     value["worker_exit"] = json!(failure.worker_exit.map(|exit| exit.to_string()));
-    value["process"] =
-        json!(failure.target.map(|(pid, state)| json!({ "pid": pid, "state": state.to_string() })));
+    value["process"] = json!(
+        failure
+            .target
+            .map(|(pid, state)| json!({ "pid": pid, "state": state.to_string() }))
+    );
     value["log"] = json!(failure.log.as_ref().and_then(|report| report.path.as_ref()));
     value["diagnosis"] = json!(failure.diagnosis.as_ref().map(diagnosis_json));
     value
@@ -223,7 +258,10 @@ pub(super) fn dump_statistics_text(statistics: &DumpStatsEntry) -> String {
         statistics.pages_written,
     );
     if statistics.pages_skipped_parent > 0 {
-        text.push_str(&format!(", {} unchanged since the parent", statistics.pages_skipped_parent));
+        text.push_str(&format!(
+            ", {} unchanged since the parent",
+            statistics.pages_skipped_parent
+        ));
     }
     if statistics.pages_lazy > 0 {
         text.push_str(&format!(", {} left for later", statistics.pages_lazy));
@@ -244,5 +282,9 @@ pub(super) fn restore_statistics_json(statistics: &RestoreStatsEntry) -> Value {
 
 /// A time CRIU gives in microseconds.
 pub(super) fn milliseconds(microseconds: u32) -> String {
-    format!("{}.{:01} ms", microseconds / 1000, microseconds % 1000 / 100)
+    format!(
+        "{}.{:01} ms",
+        microseconds / 1000,
+        microseconds % 1000 / 100
+    )
 }

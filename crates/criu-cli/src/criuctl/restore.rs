@@ -149,7 +149,11 @@ pub(super) fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Pro
         result(global, &value, || {
             let took = statistics
                 .map(|statistics| format!(" (in {})", milliseconds(statistics.restore_time)));
-            format!("process {} restored from {images}{}\n", restored.pid, took.unwrap_or_default())
+            format!(
+                "process {} restored from {images}{}\n",
+                restored.pid,
+                took.unwrap_or_default()
+            )
         })?;
         return Ok(ExitCode::SUCCESS);
     };
@@ -188,7 +192,9 @@ fn wait(child: &RestoredChild) -> Result<ExitStatus, Problem> {
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    let code = status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
@@ -226,7 +232,9 @@ fn request(arguments: &Arguments) -> Result<Restore, Problem> {
     restore.stream = arguments.stream;
     restore.weak_sysctls = arguments.weak_sysctls;
     restore.lsm_profile.clone_from(&arguments.lsm_profile);
-    restore.lsm_mount_context.clone_from(&arguments.lsm_mount_context);
+    restore
+        .lsm_mount_context
+        .clone_from(&arguments.lsm_mount_context);
     restore.mntns_compat_mode = arguments.mntns_compat_mode;
     restore.skip_file_rwx_check = arguments.skip_file_rwx_check;
     restore.sockets = arguments.sockets.sockets()?;
@@ -245,7 +253,9 @@ fn inherit_fd(entry: &str) -> Result<InheritFd, Problem> {
     // A copy made through a handle to ourselves needs no claim on a descriptor we did not open.
     let descriptor = pidfd_open(getpid(), PidfdFlags::empty())
         .and_then(|own| pidfd_getfd(own, number, PidfdGetfdFlags::empty()))
-        .map_err(|errno| Problem::io(format!("use descriptor {number} of --inherit-fd"))(errno.into()))?;
+        .map_err(|errno| {
+            Problem::io(format!("use descriptor {number} of --inherit-fd"))(errno.into())
+        })?;
     InheritFd::new(DescriptorKey::Key(key.to_owned()), descriptor)
         .map_err(Problem::io(format!("duplicate descriptor {number}")))
 }
@@ -286,9 +296,15 @@ mod tests {
     #[test]
     fn namespaces_are_named_by_process_or_file() {
         let joined = join_namespace("net:12").unwrap();
-        assert_eq!(joined, JoinNamespace::new(NamespaceKind::Net, "/proc/12/ns/net"));
+        assert_eq!(
+            joined,
+            JoinNamespace::new(NamespaceKind::Net, "/proc/12/ns/net")
+        );
         let joined = join_namespace("user:/ns,7,8").unwrap();
-        let kind = NamespaceKind::User { uid: Some(7), gid: Some(8) };
+        let kind = NamespaceKind::User {
+            uid: Some(7),
+            gid: Some(8),
+        };
         assert_eq!(joined, JoinNamespace::new(kind, "/ns"));
         for bad in ["net", "pid:1", ":1", "user:/ns,x"] {
             assert!(join_namespace(bad).is_err(), "{bad:?}");

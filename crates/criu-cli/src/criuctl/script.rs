@@ -17,9 +17,16 @@ pub(super) struct Scripts {
 #[derive(Debug, thiserror::Error)]
 enum ScriptError {
     #[error("the action script {} cannot be started: {source}", .program.display())]
-    Start { program: PathBuf, source: std::io::Error },
+    Start {
+        program: PathBuf,
+        source: std::io::Error,
+    },
     #[error("the action script {} failed at {action}: {status}", .program.display())]
-    Failed { program: PathBuf, action: &'static str, status: std::process::ExitStatus },
+    Failed {
+        program: PathBuf,
+        action: &'static str,
+        status: std::process::ExitStatus,
+    },
 }
 
 impl Scripts {
@@ -48,12 +55,17 @@ impl Scripts {
             if let Some(pid) = pid {
                 command.env("CRTOOLS_INIT_PID", pid.to_string());
             }
-            let status = command
-                .status()
-                .map_err(|source| ScriptError::Start { program: program.clone(), source })?;
+            let status = command.status().map_err(|source| ScriptError::Start {
+                program: program.clone(),
+                source,
+            })?;
             if !status.success() {
                 let program = program.clone();
-                return Err(Box::new(ScriptError::Failed { program, action: hook.name(), status }));
+                return Err(Box::new(ScriptError::Failed {
+                    program,
+                    action: hook.name(),
+                    status,
+                }));
             }
         }
         Ok(())

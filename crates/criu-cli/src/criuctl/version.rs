@@ -25,7 +25,10 @@ pub(super) fn run(global: &Global) -> Result<ExitCode, Problem> {
             (None, Some(socket)) => format!(" (service at {})", socket.display()),
             (None, None) => String::new(),
         };
-        format!("criuctl {}\nCRIU {version}{place}\n", env!("CARGO_PKG_VERSION"))
+        format!(
+            "criuctl {}\nCRIU {version}{place}\n",
+            env!("CARGO_PKG_VERSION")
+        )
     })?;
     Ok(ExitCode::SUCCESS)
 }

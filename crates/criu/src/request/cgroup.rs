@@ -58,8 +58,12 @@ impl DumpCgroups {
     pub(super) fn apply(&self, opts: &mut CriuOpts) {
         apply_mode(self.mode, opts);
         set(&mut opts.cgroup_props, self.props.as_ref().map(text));
-        set(&mut opts.cgroup_props_file, self.props_file.as_ref().map(text));
-        opts.cgroup_dump_controller.extend(self.controllers.iter().map(text));
+        set(
+            &mut opts.cgroup_props_file,
+            self.props_file.as_ref().map(text),
+        );
+        opts.cgroup_dump_controller
+            .extend(self.controllers.iter().map(text));
         set(&mut opts.freeze_cgroup, self.freeze.as_ref().map(text));
         set(&mut opts.cgroup_yard, self.yard.as_ref().map(text));
     }
@@ -78,12 +82,18 @@ pub struct CgroupRoot {
 impl CgroupRoot {
     /// Moves the groups of every controller below `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { controller: None, path: path.into() }
+        Self {
+            controller: None,
+            path: path.into(),
+        }
     }
 
     /// Moves the groups of one controller below `path`.
     pub fn of_controller(controller: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self { controller: Some(controller.into()), path: path.into() }
+        Self {
+            controller: Some(controller.into()),
+            path: path.into(),
+        }
     }
 }
 
@@ -102,11 +112,12 @@ pub struct RestoreCgroups {
 impl RestoreCgroups {
     pub(super) fn apply(&self, opts: &mut CriuOpts) {
         apply_mode(self.mode, opts);
-        opts.cg_root.extend(self.roots.iter().map(|root| RpcCgroupRoot {
-            ctrl: root.controller.as_ref().map(text),
-            path: text(&root.path),
-            ..RpcCgroupRoot::default()
-        }));
+        opts.cg_root
+            .extend(self.roots.iter().map(|root| RpcCgroupRoot {
+                ctrl: root.controller.as_ref().map(text),
+                path: text(&root.path),
+                ..RpcCgroupRoot::default()
+            }));
         set(&mut opts.cgroup_yard, self.yard.as_ref().map(text));
     }
 }

@@ -19,7 +19,10 @@ pub struct CpuInfo {
 impl CpuInfo {
     /// Works on `images`.
     pub fn new(images: impl Into<Directory>) -> Self {
-        Self { images: images.into(), settings: Settings::default() }
+        Self {
+            images: images.into(),
+            settings: Settings::default(),
+        }
     }
 
     pub(crate) fn prepare(&self, operation: Operation) -> Result<Prepared<'_>> {

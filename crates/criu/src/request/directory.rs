@@ -24,7 +24,10 @@ pub enum Directory {
 impl Directory {
     /// Opens the directory, if it is the caller's to open.
     pub(crate) fn open(&self) -> Result<Option<OwnedFd>> {
-        let failed = |path: &Path, source| Error::Directory { path: path.to_owned(), source };
+        let failed = |path: &Path, source| Error::Directory {
+            path: path.to_owned(),
+            source,
+        };
         match self {
             Self::Path(path) => {
                 let file = File::open(path).map_err(|source| failed(path, source))?;
@@ -37,7 +40,8 @@ impl Directory {
             }
             Self::Fd(fd) => {
                 let copy = fd.as_fd().try_clone_to_owned();
-                copy.map(Some).map_err(|source| failed(Path::new("(open descriptor)"), source))
+                copy.map(Some)
+                    .map_err(|source| failed(Path::new("(open descriptor)"), source))
             }
             Self::AtCriu(_) => Ok(None),
         }

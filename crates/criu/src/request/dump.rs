@@ -185,7 +185,10 @@ impl Dump {
         set(&mut opts.ghost_limit, self.ghost_limit_bytes);
         self.irmap.apply(opts);
         self.sockets.apply(opts);
-        set(&mut opts.network_lock, self.network_lock.map(NetworkLock::message));
+        set(
+            &mut opts.network_lock,
+            self.network_lock.map(NetworkLock::message),
+        );
         if self.empty_network_namespace {
             opts.empty_ns = Some(CLONE_NEWNET);
         }
@@ -281,7 +284,9 @@ impl PreDump {
     pub(crate) fn prepare(&self, kind: CriuReqType) -> Result<Prepared<'_>> {
         let mut prepared = Prepared::new(Operation::PreDump, kind);
         if self.target == Target::Caller {
-            return Err(Error::Misuse { problem: "a process cannot pre-dump itself" });
+            return Err(Error::Misuse {
+                problem: "a process cannot pre-dump itself",
+            });
         }
         self.settings.apply(&mut prepared, Some(&self.images))?;
         apply_target(self.target, &mut prepared)?;
@@ -315,14 +320,17 @@ pub(super) const CLONE_NEWNET: u32 = 0x4000_0000;
 impl Irmap {
     fn apply(&self, opts: &mut crate::rpc::CriuOpts) {
         set_flag(&mut opts.force_irmap, self.force);
-        opts.irmap_scan_paths.extend(self.scan_paths.iter().map(text));
+        opts.irmap_scan_paths
+            .extend(self.scan_paths.iter().map(text));
     }
 }
 
 fn apply_target(target: Target, prepared: &mut Prepared<'_>) -> Result<()> {
     match target {
         Target::Process(pid) if pid <= 0 => {
-            return Err(Error::Misuse { problem: "a process id must be positive" });
+            return Err(Error::Misuse {
+                problem: "a process id must be positive",
+            });
         }
         Target::Process(pid) => {
             prepared.opts.pid = Some(pid);
@@ -347,6 +355,9 @@ fn apply_pidfd_store(store: Option<&PidfdStore>, prepared: &mut Prepared<'_>) ->
 
 /// CRIU counts whole seconds, and takes 0 for its default: a shorter time becomes one second.
 fn whole_seconds(time: Duration) -> u32 {
-    let rounded_up = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)).max(1);
+    let rounded_up = time
+        .as_secs()
+        .saturating_add(u64::from(time.subsec_nanos() > 0))
+        .max(1);
     u32::try_from(rounded_up).unwrap_or(u32::MAX)
 }

@@ -137,8 +137,16 @@ impl fmt::Display for External {
             Self::UnixSocket { inode } => write!(f, "unix[{inode}]"),
             Self::NetworkNamespace { inode, key } => write!(f, "net[{inode}]:{key}"),
             Self::PidNamespace { inode, key } => write!(f, "pid[{inode}]:{key}"),
-            Self::Veth { inner, outer, bridge: None } => write!(f, "veth[{inner}]:{outer}"),
-            Self::Veth { inner, outer, bridge: Some(bridge) } => {
+            Self::Veth {
+                inner,
+                outer,
+                bridge: None,
+            } => write!(f, "veth[{inner}]:{outer}"),
+            Self::Veth {
+                inner,
+                outer,
+                bridge: Some(bridge),
+            } => {
                 write!(f, "veth[{inner}]:{outer}@{bridge}")
             }
             Self::Macvlan { inner, outer } => write!(f, "macvlan[{inner}]:{outer}"),
@@ -162,7 +170,9 @@ impl FromStr for External {
     /// Whether `mnt[a]:b` is meant for dump or restore cannot be told from the text, so it becomes
     /// [`External::Other`], which passes it on unchanged; only unambiguous forms get their own variant.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || ParseExternalError { text: text.to_owned() };
+        let error = || ParseExternalError {
+            text: text.to_owned(),
+        };
         let (kind, rest) = text.split_once('[').ok_or_else(error)?;
         let (id, name) = rest.rsplit_once(']').ok_or_else(error)?;
         let name = match name.strip_prefix(':') {
@@ -182,16 +192,22 @@ impl FromStr for External {
                     shared: flags.contains('s'),
                 })
             }
-            ("unix", inode, None) => {
-                inode.parse().map_or_else(|_| other(), |inode| Self::UnixSocket { inode })
-            }
+            ("unix", inode, None) => inode
+                .parse()
+                .map_or_else(|_| other(), |inode| Self::UnixSocket { inode }),
             ("net", inode, Some(key)) => inode.parse().map_or_else(
                 |_| other(),
-                |inode| Self::NetworkNamespace { inode, key: key.to_owned() },
+                |inode| Self::NetworkNamespace {
+                    inode,
+                    key: key.to_owned(),
+                },
             ),
             ("pid", inode, Some(key)) => inode.parse().map_or_else(
                 |_| other(),
-                |inode| Self::PidNamespace { inode, key: key.to_owned() },
+                |inode| Self::PidNamespace {
+                    inode,
+                    key: key.to_owned(),
+                },
             ),
             _ => other(),
         })
@@ -206,29 +222,94 @@ mod tests {
     fn values_print_as_criu_reads_them() {
         let key = || "key".to_owned();
         let cases = [
-            (External::Mount { mountpoint: "/etc/hosts".into(), key: key() }, "mnt[/etc/hosts]:key"),
-            (External::MountSource { key: key(), source: "/h".into() }, "mnt[key]:/h"),
-            (External::AutoMounts(AutoMounts::default()), "mnt[]"),
-            (External::AutoMounts(AutoMounts { masters: true, shared: true }), "mnt[]:ms"),
             (
-                External::Device { device: DeviceNumber { major: 8, minor: 1 }, key: key() },
+                External::Mount {
+                    mountpoint: "/etc/hosts".into(),
+                    key: key(),
+                },
+                "mnt[/etc/hosts]:key",
+            ),
+            (
+                External::MountSource {
+                    key: key(),
+                    source: "/h".into(),
+                },
+                "mnt[key]:/h",
+            ),
+            (External::AutoMounts(AutoMounts::default()), "mnt[]"),
+            (
+                External::AutoMounts(AutoMounts {
+                    masters: true,
+                    shared: true,
+                }),
+                "mnt[]:ms",
+            ),
+            (
+                External::Device {
+                    device: DeviceNumber { major: 8, minor: 1 },
+                    key: key(),
+                },
                 "dev[8/1]:key",
             ),
-            (External::DeviceNode { key: key(), path: "/dev/sda1".into() }, "dev[key]:/dev/sda1"),
-            (External::File { mount_id: 0x2b, inode: 0x1f }, "file[2b:1f]"),
-            (External::Tty { rdev: 0x8801, dev: 0x1a }, "tty[8801:1a]"),
-            (External::UnixSocket { inode: 77 }, "unix[77]"),
-            (External::NetworkNamespace { inode: 4026531840, key: key() }, "net[4026531840]:key"),
-            (External::PidNamespace { inode: 4026531836, key: key() }, "pid[4026531836]:key"),
             (
-                External::Veth { inner: "eth0".into(), outer: "v1".into(), bridge: None },
+                External::DeviceNode {
+                    key: key(),
+                    path: "/dev/sda1".into(),
+                },
+                "dev[key]:/dev/sda1",
+            ),
+            (
+                External::File {
+                    mount_id: 0x2b,
+                    inode: 0x1f,
+                },
+                "file[2b:1f]",
+            ),
+            (
+                External::Tty {
+                    rdev: 0x8801,
+                    dev: 0x1a,
+                },
+                "tty[8801:1a]",
+            ),
+            (External::UnixSocket { inode: 77 }, "unix[77]"),
+            (
+                External::NetworkNamespace {
+                    inode: 4026531840,
+                    key: key(),
+                },
+                "net[4026531840]:key",
+            ),
+            (
+                External::PidNamespace {
+                    inode: 4026531836,
+                    key: key(),
+                },
+                "pid[4026531836]:key",
+            ),
+            (
+                External::Veth {
+                    inner: "eth0".into(),
+                    outer: "v1".into(),
+                    bridge: None,
+                },
                 "veth[eth0]:v1",
             ),
             (
-                External::Veth { inner: "eth0".into(), outer: "v1".into(), bridge: Some("br0".into()) },
+                External::Veth {
+                    inner: "eth0".into(),
+                    outer: "v1".into(),
+                    bridge: Some("br0".into()),
+                },
                 "veth[eth0]:v1@br0",
             ),
-            (External::Macvlan { inner: "eth0".into(), outer: "ens1".into() }, "macvlan[eth0]:ens1"),
+            (
+                External::Macvlan {
+                    inner: "eth0".into(),
+                    outer: "ens1".into(),
+                },
+                "macvlan[eth0]:ens1",
+            ),
         ];
         for (external, text) in cases {
             assert_eq!(external.to_string(), text);

@@ -57,6 +57,9 @@ impl InheritFd {
     ///
     /// When the descriptor cannot be duplicated.
     pub fn new(key: DescriptorKey, fd: impl AsFd) -> io::Result<Self> {
-        Ok(Self { key, fd: fd.as_fd().try_clone_to_owned()? })
+        Ok(Self {
+            key,
+            fd: fd.as_fd().try_clone_to_owned()?,
+        })
     }
 }

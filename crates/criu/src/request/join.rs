@@ -54,7 +54,10 @@ pub struct JoinNamespace {
 impl JoinNamespace {
     /// Names the namespace `file` stands for.
     pub fn new(kind: NamespaceKind, file: impl Into<PathBuf>) -> Self {
-        Self { kind, file: file.into() }
+        Self {
+            kind,
+            file: file.into(),
+        }
     }
 
     /// Names the namespace that the process `pid` is in.
@@ -63,7 +66,9 @@ impl JoinNamespace {
     }
 
     pub(crate) fn extra(&self) -> Option<String> {
-        let NamespaceKind::User { uid, gid } = self.kind else { return None };
+        let NamespaceKind::User { uid, gid } = self.kind else {
+            return None;
+        };
         let text = |id: Option<u32>| id.map(|id| id.to_string()).unwrap_or_default();
         (uid.is_some() || gid.is_some()).then(|| format!("{},{}", text(uid), text(gid)))
     }

@@ -48,7 +48,10 @@ impl Pages {
             },
             Self::Lazy { port } => {
                 prepared.opts.lazy_pages = Some(true);
-                CriuPageServerInfo { port: Some((*port).into()), ..CriuPageServerInfo::default() }
+                CriuPageServerInfo {
+                    port: Some((*port).into()),
+                    ..CriuPageServerInfo::default()
+                }
             }
         };
         prepared.opts.ps = Some(Box::new(server));
@@ -101,12 +104,19 @@ impl Compression {
     pub const BLOCK_SIZE_BYTES_MAX: u32 = 4 << 20;
 
     pub(super) fn apply(&self, opts: &mut CriuOpts) -> Result<()> {
-        if self.acceleration.is_some_and(|value| !(1..=Self::ACCELERATION_MAX).contains(&value)) {
-            return Err(Error::Misuse { problem: "compression acceleration is not in 1..=65537" });
+        if self
+            .acceleration
+            .is_some_and(|value| !(1..=Self::ACCELERATION_MAX).contains(&value))
+        {
+            return Err(Error::Misuse {
+                problem: "compression acceleration is not in 1..=65537",
+            });
         }
         let too_large = |bytes: u32| bytes == 0 || bytes > Self::BLOCK_SIZE_BYTES_MAX;
         if self.block_size_bytes.is_some_and(too_large) {
-            return Err(Error::Misuse { problem: "compression block size is not in 1..=4 MiB" });
+            return Err(Error::Misuse {
+                problem: "compression block size is not in 1..=4 MiB",
+            });
         }
         opts.compress = Some(1);
         set(&mut opts.compress_acceleration, self.acceleration);

@@ -21,11 +21,18 @@ pub struct ExternalMount {
 impl ExternalMount {
     /// Pairs a key with its value.
     pub fn new(key: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { key: key.into(), value: value.into() }
+        Self {
+            key: key.into(),
+            value: value.into(),
+        }
     }
 
     pub(super) fn message(&self) -> ExtMountMap {
-        ExtMountMap { key: text(&self.key), val: text(&self.value), ..ExtMountMap::default() }
+        ExtMountMap {
+            key: text(&self.key),
+            val: text(&self.value),
+            ..ExtMountMap::default()
+        }
     }
 }
 
@@ -51,8 +58,13 @@ pub struct DumpMounts {
 
 impl DumpMounts {
     pub(super) fn apply(&self, opts: &mut CriuOpts) {
-        opts.external.extend(self.external.iter().map(|external| external.to_string().into()));
-        opts.ext_mnt.extend(self.ext_mount_map.iter().map(ExternalMount::message));
+        opts.external.extend(
+            self.external
+                .iter()
+                .map(|external| external.to_string().into()),
+        );
+        opts.ext_mnt
+            .extend(self.ext_mount_map.iter().map(ExternalMount::message));
         set_flag(&mut opts.auto_ext_mnt, self.auto_detect);
         set_flag(&mut opts.ext_sharing, self.external_sharing);
         set_flag(&mut opts.ext_masters, self.external_masters);

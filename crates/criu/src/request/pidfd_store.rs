@@ -23,8 +23,12 @@ impl PidfdStore {
     /// When the kernel refuses a socket.
     pub fn new() -> io::Result<Self> {
         // CRIU binds it to an abstract name and connects it to itself on first use.
-        let socket =
-            socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        let socket = socket_with(
+            AddressFamily::UNIX,
+            SocketType::DGRAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
         Ok(Self { socket })
     }
 

@@ -17,7 +17,11 @@ pub(crate) enum LogPlace {
     /// The worker's standard error.
     Stderr,
     /// A file, by the directory it is in (if it could be opened) and by path (if known).
-    File { directory: Option<OwnedFd>, path: Option<PathBuf>, name: OsString },
+    File {
+        directory: Option<OwnedFd>,
+        path: Option<PathBuf>,
+        name: OsString,
+    },
 }
 
 /// A request made ready to send.
@@ -59,13 +63,18 @@ impl<'a> Prepared<'a> {
     /// Opens CRIU's working directory, where it leaves its statistics.
     pub(crate) fn work_dir(&self) -> Option<OwnedFd> {
         let number = self.opts.work_dir_fd.unwrap_or(self.opts.images_dir_fd);
-        self.held.iter().find(|fd| fd.as_raw_fd() == number)?.try_clone().ok()
+        self.held
+            .iter()
+            .find(|fd| fd.as_raw_fd() == number)?
+            .try_clone()
+            .ok()
     }
 
     /// Has the worker started with `fd` open; returns its number there.
     pub(crate) fn hand_over(&mut self, fd: &'a OwnedFd, option: &'static str) -> Result<i32> {
-        let number = descriptor_number(self.handed_over.len())
-            .ok_or(Error::Misuse { problem: "too many descriptors in one request" })?;
+        let number = descriptor_number(self.handed_over.len()).ok_or(Error::Misuse {
+            problem: "too many descriptors in one request",
+        })?;
         self.handed_over.push(fd.as_fd());
         self.worker_only = self.worker_only.or(Some(option));
         Ok(number)

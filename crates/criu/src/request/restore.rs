@@ -32,7 +32,10 @@ pub struct VethPair {
 impl VethPair {
     /// Names the two ends.
     pub fn new(inner: impl Into<String>, outer: impl Into<String>) -> Self {
-        Self { inner: inner.into(), outer: outer.into() }
+        Self {
+            inner: inner.into(),
+            outer: outer.into(),
+        }
     }
 }
 
@@ -146,7 +149,11 @@ impl Restore {
         for inherited in &self.inherit_fds {
             let fd = prepared.hand_over(&inherited.fd, "inherit_fds")?;
             let key = inherited.key.to_string().into();
-            let message = RpcInheritFd { key, fd, ..RpcInheritFd::default() };
+            let message = RpcInheritFd {
+                key,
+                fd,
+                ..RpcInheritFd::default()
+            };
             prepared.opts.inherit_fd.push(message);
         }
         if self.as_child {
@@ -159,20 +166,27 @@ impl Restore {
         let opts = &mut prepared.opts;
         set(&mut opts.root, self.root.as_ref().map(text));
         set_flag(&mut opts.rst_sibling, self.as_child);
-        opts.external.extend(self.external.iter().map(|external| external.to_string().into()));
-        opts.ext_mnt.extend(self.ext_mount_map.iter().map(ExternalMount::message));
+        opts.external.extend(
+            self.external
+                .iter()
+                .map(|external| external.to_string().into()),
+        );
+        opts.ext_mnt
+            .extend(self.ext_mount_map.iter().map(ExternalMount::message));
         opts.skip_mnt.extend(self.skip_mounts.iter().map(text));
-        opts.veths.extend(self.veths.iter().map(|veth| CriuVethPair {
-            if_in: text(&veth.inner),
-            if_out: text(&veth.outer),
-            ..CriuVethPair::default()
-        }));
-        opts.join_ns.extend(self.join_namespaces.iter().map(|join| RpcJoinNamespace {
-            ns: text(join.kind.name()),
-            ns_file: text(&join.file),
-            extra_opt: join.extra().map(Into::into),
-            ..RpcJoinNamespace::default()
-        }));
+        opts.veths
+            .extend(self.veths.iter().map(|veth| CriuVethPair {
+                if_in: text(&veth.inner),
+                if_out: text(&veth.outer),
+                ..CriuVethPair::default()
+            }));
+        opts.join_ns
+            .extend(self.join_namespaces.iter().map(|join| RpcJoinNamespace {
+                ns: text(join.kind.name()),
+                ns_file: text(&join.file),
+                extra_opt: join.extra().map(Into::into),
+                ..RpcJoinNamespace::default()
+            }));
         if self.empty_network_namespace {
             opts.empty_ns = Some(CLONE_NEWNET);
         }
@@ -190,7 +204,10 @@ impl Restore {
         set_flag(&mut opts.stream, self.stream);
         set_flag(&mut opts.weak_sysctls, self.weak_sysctls);
         set(&mut opts.lsm_profile, self.lsm_profile.as_ref().map(text));
-        set(&mut opts.lsm_mount_context, self.lsm_mount_context.as_ref().map(text));
+        set(
+            &mut opts.lsm_mount_context,
+            self.lsm_mount_context.as_ref().map(text),
+        );
         set_flag(&mut opts.mntns_compat_mode, self.mntns_compat_mode);
         set_flag(&mut opts.skip_file_rwx_check, self.skip_file_rwx_check);
         opts.exec_cmd.extend(self.then_exec.iter().map(text));

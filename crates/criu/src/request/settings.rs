@@ -73,11 +73,23 @@ pub struct CpuCapabilities {
 
 impl CpuCapabilities {
     /// The floating point unit only.
-    pub const FPU: Self = Self { fpu: true, cpu: false, instructions: false };
+    pub const FPU: Self = Self {
+        fpu: true,
+        cpu: false,
+        instructions: false,
+    };
     /// Nothing is compared.
-    pub const NONE: Self = Self { fpu: false, cpu: false, instructions: false };
+    pub const NONE: Self = Self {
+        fpu: false,
+        cpu: false,
+        instructions: false,
+    };
     /// Every feature.
-    pub const ALL: Self = Self { fpu: true, cpu: true, instructions: true };
+    pub const ALL: Self = Self {
+        fpu: true,
+        cpu: true,
+        instructions: true,
+    };
 
     // Bit values: CPU_CAP_* of CRIU.
     const fn bits(self) -> u32 {
@@ -159,10 +171,17 @@ impl Settings {
         let opts = &mut prepared.opts;
         set(&mut opts.config_file, self.config_file.as_ref().map(text));
         set_flag(&mut opts.unprivileged, self.unprivileged);
-        set(&mut opts.cpu_cap, self.cpu_capabilities.map(CpuCapabilities::bits));
+        set(
+            &mut opts.cpu_cap,
+            self.cpu_capabilities.map(CpuCapabilities::bits),
+        );
         set_flag(&mut opts.display_stats, self.display_stats);
-        opts.plugin_options.extend(self.plugin_options.iter().map(text));
-        set(&mut opts.status_fd, self.status_fd.as_ref().map(AsRawFd::as_raw_fd));
+        opts.plugin_options
+            .extend(self.plugin_options.iter().map(text));
+        set(
+            &mut opts.status_fd,
+            self.status_fd.as_ref().map(AsRawFd::as_raw_fd),
+        );
         Ok(())
     }
 }

@@ -37,11 +37,15 @@ impl Sockets {
         set_flag(&mut opts.tcp_established, self.tcp_established);
         set_flag(&mut opts.tcp_skip_in_flight, self.tcp_skip_in_flight);
         set_flag(&mut opts.tcp_close, self.tcp_close);
-        set_flag(&mut opts.ext_unix_sk, self.external_unix != ExternalUnixSockets::Refused);
+        set_flag(
+            &mut opts.ext_unix_sk,
+            self.external_unix != ExternalUnixSockets::Refused,
+        );
         if let ExternalUnixSockets::Inodes(inodes) = &self.external_unix {
-            opts.unix_sk_ino.extend(
-                inodes.iter().map(|&inode| UnixSk { inode, ..UnixSk::default() }),
-            );
+            opts.unix_sk_ino.extend(inodes.iter().map(|&inode| UnixSk {
+                inode,
+                ..UnixSk::default()
+            }));
         }
     }
 }

@@ -22,7 +22,11 @@ const fn option(
     minor: u32,
     sublevel: u32,
 ) -> OptionSupport {
-    OptionSupport { field, option, since: Version::new(major, minor, sublevel) }
+    OptionSupport {
+        field,
+        option,
+        since: Version::new(major, minor, sublevel),
+    }
 }
 
 /// Every field of `criu_opts`. Releases read off the `rpc.proto` of CRIU's tags; 4.3 from its schema.
@@ -113,7 +117,10 @@ pub(crate) fn newest_option(opts: &CriuOpts) -> Option<&'static OptionSupport> {
     for field in Fields::new(&bytes) {
         let Ok(field) = field else { break };
         let known = OPTIONS.iter().find(|option| option.field == field.number());
-        newest = [newest, known].into_iter().flatten().max_by_key(|option| option.since.as_integer());
+        newest = [newest, known]
+            .into_iter()
+            .flatten()
+            .max_by_key(|option| option.since.as_integer());
     }
     newest
 }
@@ -125,7 +132,11 @@ mod tests {
     #[test]
     fn every_field_of_the_schema_has_its_release_and_no_other_is_listed() {
         let listed: Vec<u32> = OPTIONS.iter().map(|option| option.field).collect();
-        let described: Vec<u32> = CriuOpts::DESCRIPTOR.fields.iter().map(|field| field.number).collect();
+        let described: Vec<u32> = CriuOpts::DESCRIPTOR
+            .fields
+            .iter()
+            .map(|field| field.number)
+            .collect();
         assert_eq!(listed, described);
     }
 }

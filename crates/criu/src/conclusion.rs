@@ -1,0 +1,124 @@
+//! From the end of an exchange to its result.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::exchange::Exchange;
+use crate::failure::{CriuErrno, Witness};
+use crate::link::{After, Link};
+use crate::outcome::StartedPageServer;
+use crate::request::Operation;
+use crate::rpc::CriuResp;
+use crate::worker::{Worker, WorkerExit};
+
+/// How an exchange with CRIU came to its end.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    Answered(Box<CriuResp>),
+    Closed,
+    TimedOut,
+    Nonsense(String),
+    Failed(&'static str, std::io::Error),
+}
+
+pub(crate) fn send_ending(error: std::io::Error) -> Ending {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, TimedOut};
+    match error.kind() {
+        TimedOut => Ending::TimedOut,
+        BrokenPipe | ConnectionReset | NotConnected => Ending::Closed,
+        _ => Ending::Failed("send a request to CRIU", error),
+    }
+}
+
+pub(crate) fn receive_ending(error: std::io::Error) -> Ending {
+    match error.kind() {
+        std::io::ErrorKind::InvalidData => Ending::Nonsense(error.to_string()),
+        _ => Ending::Failed("receive CRIU's answer", error),
+    }
+}
+
+/// Turns the end of an exchange into its result, and ends the worker where it is no longer needed.
+pub(crate) fn conclude(
+    ending: Ending,
+    mut exchange: Exchange,
+    witness: &Witness,
+    link: &mut Link,
+    after: After,
+    timeout: Option<Duration>,
+) -> Result<Box<CriuResp>> {
+    let refusal = exchange.take_refusal();
+    if let Ending::Answered(answer) = ending {
+        if answer.success {
+            let becomes_command = witness.operation == Operation::Restore;
+            if after == After::Ends && !becomes_command {
+                finish(link);
+            }
+            return match refusal {
+                None => Ok(answer),
+                Some((hook, source)) => Err(Error::Hook {
+                    hook,
+                    source,
+                    failure: None,
+                    restored: answer.restore.as_ref().map(|restore| restore.pid),
+                }),
+            };
+        }
+        let exit = finish(link);
+        let mut failure = witness.failure(exchange.last_hook(), exit, stderr(link));
+        failure.errno = answer.cr_errno.filter(|errno| *errno != 0).map(CriuErrno);
+        failure.message = answer.cr_errmsg.as_ref().map(ToString::to_string);
+        let failure = Box::new(failure);
+        return Err(match refusal {
+            Some((hook, source)) => Error::Hook {
+                hook,
+                source,
+                failure: Some(failure),
+                restored: None,
+            },
+            None => Error::Refused(failure),
+        });
+    }
+
+    let exit = match &ending {
+        Ending::Closed => finish(link),
+        _ => link.worker.as_mut().and_then(Worker::kill),
+    };
+    let failure = Box::new(witness.failure(exchange.last_hook(), exit, stderr(link)));
+    Err(match (refusal, ending) {
+        (Some((hook, source)), _) => Error::Hook {
+            hook,
+            source,
+            failure: Some(failure),
+            restored: None,
+        },
+        (None, Ending::TimedOut) => Error::TimedOut {
+            after: timeout.unwrap_or_default(),
+            failure,
+        },
+        (None, Ending::Nonsense(problem)) => Error::Protocol { problem, failure },
+        (None, Ending::Failed(doing, source)) => Error::Io { doing, source },
+        (None, Ending::Closed | Ending::Answered(_)) => Error::Lost(failure),
+    })
+}
+
+fn finish(link: &mut Link) -> Option<WorkerExit> {
+    link.worker.as_mut().and_then(Worker::finish)
+}
+
+fn stderr(link: &mut Link) -> String {
+    link.worker.as_mut().map(Worker::stderr).unwrap_or_default()
+}
+
+pub(crate) fn started(answer: &CriuResp) -> StartedPageServer {
+    let server = answer.ps.as_ref();
+    let pid = server.and_then(|server| server.pid).unwrap_or(0);
+    // CRIU keeps the port in a signed 16-bit number; the low half is the port either way.
+    let port = server
+        .and_then(|server| server.port)
+        .unwrap_or(0)
+        .to_le_bytes();
+    StartedPageServer {
+        pid,
+        port: u16::from_le_bytes([port[0], port[1]]),
+    }
+}
