@@ -8,7 +8,7 @@ use rustix::fs::{Access, access};
 
 use crate::error::{Error, Result};
 
-/// Names the program where [`find`] looks first.
+/// Names the program where [`crate::Criu::find`] looks first.
 pub const CRIU_VARIABLE: &str = "CRIU";
 
 /// Where distributions put `criu`; searched after `PATH`, which often lacks the `sbin` directories.

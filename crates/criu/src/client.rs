@@ -50,7 +50,7 @@ impl Criu {
     ///
     /// # Errors
     ///
-    /// [`Error::BinaryNotFound`], [`Error::BinaryNotExecutable`].
+    /// [`crate::Error::BinaryNotFound`], [`crate::Error::BinaryNotExecutable`].
     pub fn find() -> Result<Self> {
         Ok(Self::through(Reach::Worker(binary::find()?)))
     }
@@ -59,7 +59,7 @@ impl Criu {
     ///
     /// # Errors
     ///
-    /// [`Error::BinaryNotFound`], [`Error::BinaryNotExecutable`].
+    /// [`crate::Error::BinaryNotFound`], [`crate::Error::BinaryNotExecutable`].
     pub fn with_binary(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         binary::verify(&path)?;
@@ -102,7 +102,7 @@ impl Criu {
     ///
     /// # Errors
     ///
-    /// [`Error::Spawn`], [`Error::Connect`].
+    /// [`crate::Error::Spawn`], [`crate::Error::Connect`].
     pub fn session(&self) -> Result<Session> {
         Ok(Session::new(
             self.link()?,
@@ -115,8 +115,8 @@ impl Criu {
     ///
     /// # Errors
     ///
-    /// Those of every request: [`Error::Spawn`] or [`Error::Connect`], [`Error::Refused`],
-    /// [`Error::Lost`], [`Error::TimedOut`], [`Error::Protocol`].
+    /// Those of every request: [`crate::Error::Spawn`] or [`crate::Error::Connect`], [`crate::Error::Refused`],
+    /// [`crate::Error::Lost`], [`crate::Error::TimedOut`], [`crate::Error::Protocol`].
     pub fn version(&self) -> Result<Version> {
         if let Some(version) = self.known_version() {
             return Ok(version);
@@ -129,7 +129,7 @@ impl Criu {
     ///
     /// # Errors
     ///
-    /// [`Error::TooOld`], and those of [`Criu::version`].
+    /// [`crate::Error::TooOld`], and those of [`Criu::version`].
     pub fn require(&self, needed: &Version) -> Result<()> {
         too_old(
             &self.version()?,
@@ -151,7 +151,7 @@ impl Criu {
     ///
     /// # Errors
     ///
-    /// Those of every request; [`Error::Refused`] when something CRIU needs is missing.
+    /// Those of every request; [`crate::Error::Refused`] when something CRIU needs is missing.
     pub fn check(&self, check: &Check) -> Result<()> {
         let prepared = check.prepare()?;
         self.session_for(&prepared)?
@@ -163,7 +163,7 @@ impl Criu {
     ///
     /// # Errors
     ///
-    /// Those of every request, [`Error::NotPrivileged`], [`Error::TooOld`], [`Error::Directory`].
+    /// Those of every request, [`crate::Error::NotPrivileged`], [`crate::Error::TooOld`], [`crate::Error::Directory`].
     pub fn dump(&self, dump: &Dump) -> Result<DumpOutcome> {
         self.run_dump(dump, None)
     }
@@ -172,7 +172,7 @@ impl Criu {
     ///
     /// # Errors
     ///
-    /// Those of [`Criu::dump`], and [`Error::Hook`].
+    /// Those of [`Criu::dump`], and [`crate::Error::Hook`].
     pub fn dump_with(&self, dump: &Dump, hooks: &mut dyn Hooks) -> Result<DumpOutcome> {
         self.run_dump(dump, Some(hooks))
     }
@@ -203,7 +203,7 @@ impl Criu {
     ///
     /// # Errors
     ///
-    /// Those of [`Criu::dump`], and [`Error::Hook`].
+    /// Those of [`Criu::dump`], and [`crate::Error::Hook`].
     pub fn restore_with(&self, restore: &Restore, hooks: &mut dyn Hooks) -> Result<RestoreOutcome> {
         self.run_restore(restore, Some(hooks))
     }
@@ -225,7 +225,7 @@ impl Criu {
     ///
     /// # Errors
     ///
-    /// Those of every request; [`Error::Refused`] with `ENOTSUP` where CRIU cannot tell them.
+    /// Those of every request; [`crate::Error::Refused`] with `ENOTSUP` where CRIU cannot tell them.
     pub fn cpuinfo_dump(&self, cpuinfo: &CpuInfo) -> Result<()> {
         let prepared = cpuinfo.prepare(Operation::CpuInfoDump)?;
         self.session_for(&prepared)?
@@ -237,7 +237,7 @@ impl Criu {
     ///
     /// # Errors
     ///
-    /// Those of every request; [`Error::Refused`] when they do not match.
+    /// Those of every request; [`crate::Error::Refused`] when they do not match.
     pub fn cpuinfo_check(&self, cpuinfo: &CpuInfo) -> Result<()> {
         let prepared = cpuinfo.prepare(Operation::CpuInfoCheck)?;
         self.session_for(&prepared)?

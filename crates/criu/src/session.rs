@@ -47,7 +47,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] when it is a socket of another kind.
+    /// [`crate::Error::Io`] when it is a socket of another kind.
     pub fn from_socket(socket: OwnedFd) -> Result<Self> {
         Ok(Self::new(Link::from_socket(socket)?, None, None))
     }
@@ -63,8 +63,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of every request: [`Error::Refused`], [`Error::Lost`], [`Error::TimedOut`],
-    /// [`Error::Protocol`].
+    /// Those of every request: [`crate::Error::Refused`], [`crate::Error::Lost`], [`crate::Error::TimedOut`],
+    /// [`crate::Error::Protocol`].
     pub fn version(&mut self) -> Result<Version> {
         if let Some(version) = &self.version {
             return Ok(version.clone());
@@ -92,7 +92,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of every request; [`Error::Refused`] with `ENOTSUP` where CRIU cannot tell them.
+    /// Those of every request; [`crate::Error::Refused`] with `ENOTSUP` where CRIU cannot tell them.
     pub fn cpuinfo_dump(&mut self, cpuinfo: &CpuInfo) -> Result<()> {
         let prepared = cpuinfo.prepare(Operation::CpuInfoDump)?;
         self.submit(prepared, After::Continues, None).map(drop)
@@ -102,7 +102,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of every request; [`Error::Refused`] when they do not match.
+    /// Those of every request; [`crate::Error::Refused`] when they do not match.
     pub fn cpuinfo_check(&mut self, cpuinfo: &CpuInfo) -> Result<()> {
         let prepared = cpuinfo.prepare(Operation::CpuInfoCheck)?;
         self.submit(prepared, After::Continues, None).map(drop)
@@ -134,7 +134,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when the worker has no such child.
+    /// [`crate::Error::Refused`] when the worker has no such child.
     pub fn wait_pid(mut self, pid: i32) -> Result<ExitStatus> {
         let pid = u32::try_from(pid).map_err(|_| Error::Misuse {
             problem: "a process id must be positive",
@@ -179,7 +179,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of every request, and [`Error::Hook`].
+    /// Those of every request, and [`crate::Error::Hook`].
     pub fn dump_with(self, dump: &Dump, hooks: &mut dyn Hooks) -> Result<DumpOutcome> {
         self.finish_dump(dump, Some(hooks))
     }
@@ -197,7 +197,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of every request, and [`Error::Hook`].
+    /// Those of every request, and [`crate::Error::Hook`].
     pub fn restore_with(self, restore: &Restore, hooks: &mut dyn Hooks) -> Result<RestoreOutcome> {
         self.finish_restore(restore, Some(hooks))
     }
@@ -206,7 +206,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of every request; [`Error::Refused`] when something CRIU needs is missing.
+    /// Those of every request; [`crate::Error::Refused`] when something CRIU needs is missing.
     pub fn check(mut self, check: &Check) -> Result<()> {
         self.submit(check.prepare()?, After::Ends, None).map(drop)
     }
