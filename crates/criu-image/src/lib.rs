@@ -5,6 +5,7 @@ pub mod checkpoint;
 mod entry;
 mod error;
 pub mod kind;
+pub mod memory;
 pub mod message;
 pub mod payload;
 mod reader;

@@ -1,0 +1,411 @@
+//! One pagemap: which addresses it speaks of, and where the bytes are in its pages file.
+//!
+//! ```text
+//! pagemap   : pagemap_head { pages_id }, pagemap_entry*
+//! position  : sum of the entries before with PE_PRESENT, in the order of the file
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::PageSize;
+use super::block::BLOCK_LIMIT;
+use crate::checkpoint::{Checkpoint, RandomAccess};
+use crate::error::{Error, ErrorKind, Result};
+use crate::kind::ImageKind;
+use crate::message::{PagemapEntry, PagemapHead};
+
+/// The bytes are in the parent checkpoint (`PE_PARENT`).
+pub const PE_PARENT: u32 = 1;
+/// The bytes may come later, from a page server (`PE_LAZY`).
+pub const PE_LAZY: u32 = 2;
+/// The bytes are in the pages file (`PE_PRESENT`).
+pub const PE_PRESENT: u32 = 4;
+/// The bytes begin at the next page boundary of the pages file (`PE_PAYLOAD_ALIGNED`, CRIU 4.3).
+pub const PE_PAYLOAD_ALIGNED: u32 = 8;
+
+impl PagemapEntry {
+    /// The flags, also of images from before there were flags.
+    #[must_use]
+    pub fn effective_flags(&self) -> u32 {
+        match (self.in_parent, self.flags) {
+            (Some(true), flags) => flags.unwrap_or(0) | PE_PARENT,
+            (_, Some(flags)) => flags,
+            (_, None) => PE_PRESENT,
+        }
+    }
+
+    /// How many pages the entry speaks of, also in images from before the field was widened.
+    #[must_use]
+    pub fn effective_pages(&self) -> u64 {
+        self.nr_pages.unwrap_or_else(|| self.compat_nr_pages.into())
+    }
+}
+
+/// A pagemap as read, before it is known how large a page is.
+#[derive(Debug)]
+pub(super) struct RawPagemap {
+    path: PathBuf,
+    entries: Vec<RawEntry>,
+    /// Stored sizes of the blocks of all entries, in bytes.
+    block_sizes: Vec<u32>,
+    pages: Option<Arc<dyn RandomAccess>>,
+    pages_path: PathBuf,
+}
+
+#[derive(Debug)]
+struct RawEntry {
+    address: u64,
+    page_count: u64,
+    flags: u32,
+    /// Number of blocks and pages in each, if the entry is compressed.
+    blocks: Option<(u32, u32)>,
+}
+
+/// A pagemap with positions in its pages file.
+#[derive(Debug)]
+pub(super) struct Level {
+    pub(super) ranges: Vec<Range>,
+    pub(super) runs: Vec<BlockRun>,
+    block_sizes: Vec<u32>,
+    /// Positions in the pages file of every [`MARK_STEP`]th block.
+    marks: Vec<u64>,
+    pub(super) pages: Option<Arc<dyn RandomAccess>>,
+    pub(super) pages_path: PathBuf,
+    /// Bytes that the pages file should have.
+    pub(super) payload_len: u64,
+}
+
+/// Addresses that a pagemap speaks of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) place: RangePlace,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RangePlace {
+    /// At this position in the pages file.
+    Stored(u64),
+    /// In the run of blocks with this index.
+    Blocks(u32),
+    Parent,
+    Lazy,
+}
+
+/// The blocks of one entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BlockRun {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) block_len: u64,
+    /// Position of the first block in the pages file.
+    position: u64,
+    /// Index of the first block among all of the pagemap.
+    first: u32,
+}
+
+/// A block in the pages file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StoredBlock {
+    /// First address.
+    pub(super) start: u64,
+    /// Bytes of the block.
+    pub(super) len: u64,
+    /// Position of what is stored.
+    pub(super) position: u64,
+    /// Bytes stored.
+    pub(super) stored_len: u32,
+}
+
+impl RawPagemap {
+    /// Reads a pagemap and opens its pages file; `None` if there is no such pagemap.
+    pub(super) fn read(
+        checkpoint: &Checkpoint,
+        kind: ImageKind,
+        id: u64,
+        is_32_bit: bool,
+    ) -> Result<Option<Self>> {
+        let path = checkpoint.source().location().join(kind.file(id));
+        let mut image = match checkpoint.image(kind, id) {
+            Ok(image) => image,
+            Err(error) if error.is_missing() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some(head) = image.next_entry()? else {
+            let reason = ErrorKind::EntryCount {
+                expected: "1 or more",
+                found: 0,
+            };
+            return Err(Error::from(reason).in_file(path).in_kind(kind));
+        };
+        let head: PagemapHead = head.decode()?;
+        let mut map = Self {
+            pages_path: checkpoint
+                .source()
+                .location()
+                .join(ImageKind::Pages.file(head.pages_id.into())),
+            path,
+            entries: Vec::new(),
+            block_sizes: Vec::new(),
+            pages: None,
+        };
+        while let Some(entry) = image.next_entry()? {
+            let index = entry.index;
+            let entry: PagemapEntry = entry.decode()?;
+            map.take(&entry, is_32_bit)
+                .map_err(|error| error.in_file(&map.path).in_kind(kind).in_entry(index))?;
+        }
+        if map
+            .entries
+            .iter()
+            .any(|entry| entry.flags & PE_PRESENT != 0)
+        {
+            let name = ImageKind::Pages.file(head.pages_id.into());
+            map.pages = Some(checkpoint.source().open_pages(&name).map_err(|error| {
+                if !error.is_missing() {
+                    return error;
+                }
+                let detail = format!("the pages file {name} is missing");
+                Error::from(ErrorKind::Inconsistent { detail }).in_file(&map.path)
+            })?);
+        }
+        Ok(Some(map))
+    }
+
+    fn take(&mut self, entry: &PagemapEntry, is_32_bit: bool) -> Result<()> {
+        let flags = entry.effective_flags();
+        if flags & PE_PARENT != 0 && flags & PE_PRESENT != 0 {
+            return Err(inconsistent("pages are both here and in the parent"));
+        }
+        let page_count = entry.effective_pages();
+        let blocks = match entry.blocks.as_deref() {
+            None => None,
+            Some(_) if flags & PE_PRESENT == 0 => {
+                return Err(inconsistent("blocks of pages that are not here"));
+            }
+            Some(blocks) => {
+                let per_block = u64::from(blocks.pages_per_block);
+                if per_block == 0 || blocks.block_sizes.is_empty() {
+                    return Err(inconsistent("blocks without pages"));
+                }
+                let count = blocks.block_sizes.len() as u64;
+                if page_count.div_ceil(per_block) != count {
+                    let detail =
+                        format!("{count} blocks of {per_block} pages for {page_count} pages");
+                    return Err(ErrorKind::Inconsistent { detail }.into());
+                }
+                let total: u64 = blocks.block_sizes.iter().map(|&size| u64::from(size)).sum();
+                if total != blocks.total_payload_size {
+                    let detail = format!(
+                        "blocks of {total} bytes in all, {} announced",
+                        blocks.total_payload_size
+                    );
+                    return Err(ErrorKind::Inconsistent { detail }.into());
+                }
+                let count = u32::try_from(blocks.block_sizes.len());
+                self.block_sizes.extend_from_slice(&blocks.block_sizes);
+                let all = u32::try_from(self.block_sizes.len());
+                let (Ok(count), Ok(_)) = (count, all) else {
+                    return Err(inconsistent("more than 2^32 blocks"));
+                };
+                Some((count, blocks.pages_per_block))
+            }
+        };
+        // Kernels of 32-bit machines gave addresses to 64-bit CRIU with the sign extended.
+        let address = match entry.vaddr {
+            wide if is_32_bit && wide >= SIGN_EXTENDED => wide & 0xffff_ffff,
+            address => address,
+        };
+        self.entries.push(RawEntry {
+            address,
+            page_count,
+            flags,
+            blocks,
+        });
+        Ok(())
+    }
+
+    /// The page size that fits the length of the pages file, if one does.
+    pub(super) fn measured_page_size(&self) -> Option<PageSize> {
+        let present = self
+            .entries
+            .iter()
+            .filter(|entry| entry.flags & PE_PRESENT != 0);
+        let mut pages = 0u64;
+        for entry in present {
+            if entry.blocks.is_some() || entry.flags & PE_PAYLOAD_ALIGNED != 0 {
+                return None;
+            }
+            pages = pages.checked_add(entry.page_count)?;
+        }
+        let len = self.pages.as_ref()?.byte_len();
+        (pages > 0 && len % pages == 0).then(|| PageSize::new(len / pages))?
+    }
+
+    /// Pages in the blocks of the first entry that has any.
+    pub(super) fn pages_per_block(&self) -> Option<u64> {
+        let blocks = self.entries.iter().find_map(|entry| entry.blocks)?;
+        Some(blocks.1.into())
+    }
+
+    /// Returns whether some of the pages are in the parent checkpoint.
+    pub(super) fn needs_parent(&self) -> bool {
+        self.entries
+            .iter()
+            .any(|entry| entry.flags & PE_PARENT != 0)
+    }
+
+    /// Works out addresses and positions.
+    pub(super) fn place(self, page_size: PageSize) -> Result<Level> {
+        let in_file = |index: usize, error: Error| {
+            // The head is entry 0 of the image.
+            error
+                .in_file(&self.path)
+                .in_kind(ImageKind::Pagemap)
+                .in_entry(index as u64 + 1)
+        };
+        let page = page_size.bytes();
+        let mut level = Level {
+            ranges: Vec::with_capacity(self.entries.len()),
+            runs: Vec::new(),
+            block_sizes: self.block_sizes,
+            marks: Vec::new(),
+            pages: self.pages,
+            pages_path: self.pages_path,
+            payload_len: 0,
+        };
+        let mut next_block = 0u32;
+        for (index, entry) in self.entries.iter().enumerate() {
+            level
+                .place(entry, page, &mut next_block)
+                .map_err(|error| in_file(index, error))?;
+        }
+        level.ranges.sort_by_key(|range| range.start);
+        if let Some(pair) = level
+            .ranges
+            .windows(2)
+            .find(|pair| pair[0].end > pair[1].start)
+        {
+            let detail = format!("two entries speak of address {:#x}", pair[1].start);
+            return Err(Error::from(ErrorKind::Inconsistent { detail }).in_file(&self.path));
+        }
+        Ok(level)
+    }
+}
+
+impl Level {
+    fn place(&mut self, entry: &RawEntry, page: u64, next_block: &mut u32) -> Result<()> {
+        let too_far = || inconsistent("pages beyond the end of the address space");
+        let len = entry.page_count.checked_mul(page).ok_or_else(too_far)?;
+        let (start, end) = (
+            entry.address,
+            entry.address.checked_add(len).ok_or_else(too_far)?,
+        );
+        if entry.flags & PE_PRESENT == 0 {
+            let place = match entry.flags {
+                flags if flags & PE_PARENT != 0 => RangePlace::Parent,
+                flags if flags & PE_LAZY != 0 => RangePlace::Lazy,
+                _ => return Ok(()),
+            };
+            self.push(Range { start, end, place });
+            return Ok(());
+        }
+        if entry.flags & PE_PAYLOAD_ALIGNED != 0 {
+            self.payload_len = self
+                .payload_len
+                .checked_next_multiple_of(page)
+                .ok_or_else(too_far)?;
+        }
+        let position = self.payload_len;
+        let Some((count, pages_per_block)) = entry.blocks else {
+            self.payload_len = position.checked_add(len).ok_or_else(too_far)?;
+            self.push(Range {
+                start,
+                end,
+                place: RangePlace::Stored(position),
+            });
+            return Ok(());
+        };
+        let block_len = u64::from(pages_per_block) * page;
+        if block_len > BLOCK_LIMIT {
+            let detail = format!("blocks of {block_len} bytes exceed the limit of {BLOCK_LIMIT}");
+            return Err(ErrorKind::Inconsistent { detail }.into());
+        }
+        let first = *next_block;
+        *next_block += count;
+        let mut at = position;
+        let mut left = len;
+        for index in first..first + count {
+            if index % MARK_STEP == 0 {
+                self.marks.push(at);
+            }
+            let size = self.block_sizes[index as usize];
+            let decoded = left.min(block_len);
+            if u64::from(size) > decoded {
+                let detail = format!("{size} bytes stored for a block of {decoded}");
+                return Err(ErrorKind::Inconsistent { detail }.into());
+            }
+            left -= decoded;
+            at = at.checked_add(size.into()).ok_or_else(too_far)?;
+        }
+        self.payload_len = at;
+        let run = u32::try_from(self.runs.len()).map_err(|_| too_far())?;
+        self.runs.push(BlockRun {
+            start,
+            end,
+            block_len,
+            position,
+            first,
+        });
+        self.push(Range {
+            start,
+            end,
+            place: RangePlace::Blocks(run),
+        });
+        Ok(())
+    }
+
+    fn push(&mut self, range: Range) {
+        if range.start < range.end {
+            self.ranges.push(range);
+        }
+    }
+
+    /// The block of a run that holds an address of it.
+    pub(super) fn block_at(&self, run: &BlockRun, address: u64) -> StoredBlock {
+        let within = (address - run.start) / run.block_len;
+        // Within the run's count of blocks, which is a u32.
+        let index = run.first + u32::try_from(within).unwrap_or(u32::MAX - run.first);
+        let mark = index - index % MARK_STEP;
+        let (from, mut position) = match mark {
+            mark if mark > run.first => (mark, self.marks[(mark / MARK_STEP) as usize]),
+            _ => (run.first, run.position),
+        };
+        for before in from..index {
+            position += u64::from(self.block_sizes[before as usize]);
+        }
+        let start = run.start + within * run.block_len;
+        StoredBlock {
+            start,
+            len: run.block_len.min(run.end - start),
+            position,
+            stored_len: self.block_sizes[index as usize],
+        }
+    }
+}
+
+fn inconsistent(detail: &str) -> Error {
+    ErrorKind::Inconsistent {
+        detail: detail.to_owned(),
+    }
+    .into()
+}
+
+/// Least address that is one of the upper half of a 32-bit address space, sign-extended.
+const SIGN_EXTENDED: u64 = 0xffff_ffff_8000_0000;
+
+/// How many blocks apart positions are remembered: the price of finding a block is adding up at
+/// most this many sizes.
+const MARK_STEP: u32 = 64;
