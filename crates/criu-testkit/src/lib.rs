@@ -5,6 +5,7 @@
 //! * [`Scene`] and [`TestProcess`]: a process with chosen resources that can say whether it survived.
 //! * [`FakeCriu`]: an executable that speaks CRIU's worker protocol by a script, right or wrong.
 //! * [`ResourceSnapshot`]: file descriptors, children and zombies before and after.
+//! * [`synthetic`]: images made byte by byte.
 //! * [`Subreaper`], [`NetworkNamespace`], [`TempDir`]: what those stand on.
 //!
 //! Everything here panics where a library would return an error: a test has no better answer. Nothing here depends on
@@ -21,6 +22,7 @@ mod scene;
 mod skip;
 mod snapshot;
 mod subreaper;
+pub mod synthetic;
 mod temp_dir;
 
 pub use binaries::{fake_criu_binary, target_binary};

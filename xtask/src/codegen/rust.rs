@@ -27,6 +27,10 @@ pub(super) fn generate(schema: &Schema) -> Result<Vec<(PathBuf, String)>, String
         index(schema, &definitions),
     ));
     files.push(("crates/criu/src/rpc.rs".into(), rpc_file(schema)?));
+    files.push((
+        "crates/criu-image/tests/schema/messages.rs".into(),
+        test_file(schema),
+    ));
     Ok(files)
 }
 
@@ -77,6 +81,21 @@ fn rpc_file(schema: &Schema) -> Result<String, String> {
     definitions(schema, RPC, "pub", &mut out)?;
     tables(schema, |file| file == RPC, &mut out);
     Ok(without_unused_imports(out))
+}
+
+/// For tests: each image message by name, as a function that decodes and encodes it.
+fn test_file(schema: &Schema) -> String {
+    let mut out = header("Every image message by name.");
+    out.push_str(
+        "use super::{Recode, recode};\n\nuse criu_image::message;\n\n\
+         pub(super) const MESSAGES: &[(&str, Recode)] = &[",
+    );
+    for message in schema.messages.iter().filter(|message| message.file != RPC) {
+        let name = &message.name;
+        let _ = writeln!(out, "({name:?}, recode::<message::{}>),", type_name(name));
+    }
+    out.push_str("];\n");
+    out
 }
 
 /// The module file: one flat list of names, and the tables of all messages and enums.

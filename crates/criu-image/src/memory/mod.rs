@@ -197,6 +197,9 @@ impl Memory {
         // What is shared by all who map it is in a pagemap of its own; a private mapping has its
         // own copies over that.
         let is_shared = is(VMA_ANON_SHARED) || is(VMA_FILE_SHARED);
+        if is(VMA_AREA_MEMFD) && object.is_none() {
+            base = Base::Missing;
+        }
         let mut free = layers.iter_mut();
         if !is_shared && let Some(free) = free.next() {
             *free = Some(Layer {
