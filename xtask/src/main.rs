@@ -12,6 +12,7 @@ mod criu;
 mod demo;
 mod dist;
 mod failure;
+mod fixtures;
 mod licences;
 mod oracle;
 mod packages;
@@ -52,6 +53,12 @@ const TASKS: &[Task] = &[
         arguments: "",
         about: "obtain Python CRIT 4.3, which our `crit` is compared with, and print how to run it",
         run: oracle::task,
+    },
+    Task {
+        name: "fixtures",
+        arguments: "[SET...]",
+        about: "make the image sets under fixtures/ anew, with both CRIUs",
+        run: fixtures::task,
     },
     Task {
         name: "dist",

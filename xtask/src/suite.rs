@@ -14,7 +14,7 @@ use crate::packages::{self, Needed};
 use crate::{oracle, tool};
 
 /// Programs the tests call that cargo does not bring.
-const NEEDED: &[Needed] = &[
+pub(crate) const NEEDED: &[Needed] = &[
     Needed {
         program: "ip",
         package: "iproute2",
@@ -41,6 +41,9 @@ const NEEDED: &[Needed] = &[
         purpose: "runs Python CRIT, the oracle",
     },
 ];
+
+/// By what the tests know the CRIUs of [`criu::SERIES`].
+pub(crate) const CRIU_VARIABLES: [&str; 2] = ["CRIU_TEST_4_2", "CRIU_TEST_4_3"];
 
 /// How long an example may run.
 const EXAMPLE_PATIENCE: Duration = Duration::from_secs(120);

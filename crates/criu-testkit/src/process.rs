@@ -188,21 +188,29 @@ impl TestProcess {
         Subreaper::enable();
         let directory = TempDir::new();
         let target = target_binary();
-        let mut arguments = Vec::new();
+        let mut arguments: Vec<String> = Vec::new();
         let mut root = None;
-        let mut program = target.clone();
         if !scene.namespaces.is_empty() {
-            arguments.extend(
-                scene
-                    .namespaces
-                    .iter()
-                    .map(|namespace| namespace.unshare_option().to_owned()),
-            );
-            if scene.namespaces.contains(&Namespace::Pid) {
+            arguments.push("unshare".to_owned());
+            let options = scene
+                .namespaces
+                .iter()
+                .flat_map(|namespace| namespace.unshare_options());
+            arguments.extend(options.map(|option| (*option).to_owned()));
+            if scene.forks() {
                 arguments.push("--fork".into());
             }
-            arguments.push(target.display().to_string());
-            program = PathBuf::from("unshare");
+        }
+        let keep = !scene.prelude.is_empty();
+        if keep {
+            // What the prelude leaves open is wanted, what this test has open is not.
+            arguments.splice(0..0, [target.display().to_string(), "--run".into()]);
+        }
+        let forks = scene.forks();
+        arguments.extend(scene.prelude);
+        arguments.push(target.display().to_string());
+        if keep {
+            arguments.push("--keep".into());
         }
         if scene.namespaces.contains(&Namespace::Mount) {
             let mounted = MountedRoot::furnish(&directory, &target);
@@ -217,8 +225,8 @@ impl TestProcess {
         }
         arguments.extend(scene.parts);
         let [stdin, stdout, stderr] = scene.stdio.map(|stdio| stdio.unwrap_or_else(Stdio::null));
-        let mut launched = Command::new(&program)
-            .args(&arguments)
+        let mut launched = Command::new(&arguments[0])
+            .args(&arguments[1..])
             .current_dir("/")
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -226,7 +234,7 @@ impl TestProcess {
             .stdout(stdout)
             .stderr(stderr)
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", arguments[0]));
         let launched_pid = launched.id();
         let mut process = TestProcess {
             launched: None,
@@ -249,7 +257,7 @@ impl TestProcess {
             let reason = fs::read_to_string(failed).unwrap_or_default();
             panic!("the process ended with {status} before it was ready: {reason}");
         }
-        if scene.namespaces.contains(&Namespace::Pid) {
+        if forks {
             // `unshare` stays outside as the parent of the namespace's first process.
             process.pid = children(launched_pid).first().copied();
             assert!(process.pid.is_some(), "unshare has no child");

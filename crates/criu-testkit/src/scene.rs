@@ -19,6 +19,10 @@ pub enum Namespace {
     Uts,
     /// Control groups.
     Cgroup,
+    /// Users, root inside being the caller outside.
+    User,
+    /// Clock offsets: boot time and monotonic time run ahead.
+    Time,
 }
 
 impl Namespace {
@@ -31,14 +35,16 @@ impl Namespace {
         Namespace::Uts,
     ];
 
-    pub(crate) fn unshare_option(self) -> &'static str {
+    pub(crate) fn unshare_options(self) -> &'static [&'static str] {
         match self {
-            Namespace::Pid => "--pid",
-            Namespace::Mount => "--mount",
-            Namespace::Net => "--net",
-            Namespace::Ipc => "--ipc",
-            Namespace::Uts => "--uts",
-            Namespace::Cgroup => "--cgroup",
+            Namespace::Pid => &["--pid"],
+            Namespace::Mount => &["--mount"],
+            Namespace::Net => &["--net"],
+            Namespace::Ipc => &["--ipc"],
+            Namespace::Uts => &["--uts"],
+            Namespace::Cgroup => &["--cgroup"],
+            Namespace::User => &["--user", "--map-root-user"],
+            Namespace::Time => &["--time", "--boottime", "1000", "--monotonic", "500"],
         }
     }
 }
@@ -56,6 +62,7 @@ impl Namespace {
 pub struct Scene {
     pub(crate) parts: Vec<String>,
     pub(crate) namespaces: Vec<Namespace>,
+    pub(crate) prelude: Vec<String>,
     pub(crate) stdio: [Option<Stdio>; 3],
 }
 
@@ -93,6 +100,12 @@ impl Scene {
     #[must_use]
     pub fn children(self, count: u32) -> Self {
         self.part(format!("children={count}"))
+    }
+
+    /// A child stopped by `SIGSTOP`.
+    #[must_use]
+    pub fn stopped_child(self) -> Self {
+        self.part("stopped-child")
     }
 
     /// A child that ended and that nobody waits for.
@@ -195,6 +208,11 @@ impl Scene {
         self.part("controlling-terminal")
     }
 
+    /// Whether `unshare` stays outside as the parent: the namespaces of processes and clocks are those of children.
+    pub(crate) fn forks(&self) -> bool {
+        self.namespaces.contains(&Namespace::Pid) || self.namespaces.contains(&Namespace::Time)
+    }
+
     /// One of the parts of the target program by its own name.
     #[must_use]
     pub fn part(mut self, part: impl Into<String>) -> Self {
@@ -209,6 +227,14 @@ impl Scene {
         if namespaces.contains(&Namespace::Net) {
             self.parts.insert(0, "loopback".into());
         }
+        self
+    }
+
+    /// A command that prepares what the process inherits and then executes the rest of its arguments, such as
+    /// `perl -e '...; exec @ARGV'`. It runs inside the namespaces; descriptors it leaves open stay open.
+    #[must_use]
+    pub fn prelude(mut self, command: &[&str]) -> Self {
+        self.prelude = command.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 

@@ -29,7 +29,14 @@ fn a_counting_process_goes_on_where_it_stopped() {
 #[test]
 fn a_tree_with_threads_and_memory_goes_on() {
     survives(
-        || Scene::new().threads(3).children(2).zombie().memory_kib(256),
+        || {
+            Scene::new()
+                .threads(3)
+                .children(2)
+                .zombie()
+                .stopped_child()
+                .memory_kib(256)
+        },
         &[],
     );
 }

@@ -74,10 +74,11 @@ impl Part for Fifo {
     }
 }
 
-/// Both ends of a pseudo-terminal, a line typed at the master and not read yet.
+/// Both ends of a pseudo-terminal.
 pub(crate) struct Pty {
     master: File,
     slave: File,
+    typed: bool,
 }
 
 impl Pty {
@@ -90,13 +91,35 @@ impl Pty {
         Ok(Pty {
             master: master.into(),
             slave: slave.into(),
+            typed: false,
         })
+    }
+
+    /// With a line typed at the master and not read yet at the slave.
+    pub(crate) fn with_line_typed() -> Result<Self, Failure> {
+        let mut pty = Pty::new()?;
+        pty.master.write_all(b"typed\n")?;
+        pty.typed = true;
+        Ok(pty)
     }
 }
 
 impl Part for Pty {
     fn verify(&mut self) -> Result<(), Failure> {
-        self.master.write_all(b"typed\n")?;
+        if !self.typed {
+            self.master.write_all(b"typed\n")?;
+        }
+        let mut waiting = [PollFd::from_borrowed_fd(self.slave.as_fd(), PollFlags::IN)];
+        expect(
+            &poll(
+                &mut waiting,
+                Some(&Timespec {
+                    tv_sec: 5,
+                    tv_nsec: 0,
+                }),
+            )?,
+            &1,
+        )?;
         let mut found = [0; 6];
         self.slave.read_exact(&mut found)?;
         expect(&&found[..], &&b"typed\n"[..])
@@ -155,6 +178,15 @@ pub(crate) struct HeldFile {
 impl HeldFile {
     pub(crate) fn plain(directory: &Path) -> Result<Self, Failure> {
         HeldFile::create(&directory.join("plain"), b"an open file".to_vec())
+    }
+
+    /// A file on the tmpfs that a process with mounts of its own has.
+    pub(crate) fn on_tmpfs() -> Result<Self, Failure> {
+        fs::create_dir_all("/tmp/directory")?;
+        HeldFile::create(
+            Path::new("/tmp/directory/file"),
+            b"a file on a tmpfs".to_vec(),
+        )
     }
 
     /// A file without a name; at least `len` bytes.

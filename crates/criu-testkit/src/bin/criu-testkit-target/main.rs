@@ -3,6 +3,8 @@
 //! ```text
 //! criu-testkit-target DIR PART...               state and questions live in DIR
 //! criu-testkit-target --enter ROOT DIR PART...  makes ROOT the root of its mount namespace first
+//! criu-testkit-target --run COMMAND...          becomes the command, having closed what it inherited
+//! criu-testkit-target --keep ...                keeps descriptors it was started with
 //! ```
 //!
 //! Files in DIR: `ready` (made when all parts are up), `failed` (why they are not), `count` (always 21 bytes, so that
@@ -28,12 +30,22 @@ const TICK: Duration = Duration::from_millis(5);
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    close_inherited();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let keep = words.first() == Some(&"--keep");
+    if keep {
+        words.remove(0);
+    } else {
+        close_inherited();
+    }
     match words.as_slice() {
+        ["--run", program, rest @ ..] => {
+            let _ = Command::new(program).args(rest).exec();
+            ExitCode::FAILURE
+        }
         ["--enter", root, rest @ ..] => {
-            let failure = enter(Path::new(root), rest);
+            let kept: &[&str] = if keep { &["--keep"] } else { &[] };
+            let failure = enter(Path::new(root), &[kept, rest].concat());
             let _ = fs::write(Path::new(root).join("state/failed"), failure.to_string());
             ExitCode::FAILURE
         }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::{Failure, descriptors, sockets};
 
 /// Something held across checkpoint and restore.
@@ -28,6 +30,8 @@ pub(crate) fn make(name: &str, directory: &Path) -> Result<Box<dyn Part>, Failur
         "memory" => Box::new(Memory::new(number * 1024)),
         "threads" => Box::new(Threads::new(number)?),
         "children" => Box::new(Children::new(number, directory)?),
+        "stopped-child" => Box::new(StoppedChild::new()?),
+        "unix-rights" => Box::new(sockets::UnixRights::new(directory)?),
         "zombie" => Box::new(Zombie::new()?),
         "count-on-stdout" => Box::new(CountOnStdout),
         "echo" => Box::new(Echo::new()?),
@@ -51,6 +55,7 @@ pub(crate) fn make(name: &str, directory: &Path) -> Result<Box<dyn Part>, Failur
         "pipe" => Box::new(descriptors::Pipe::new()?),
         "fifo" => Box::new(descriptors::Fifo::new(directory)?),
         "pty" => Box::new(descriptors::Pty::new()?),
+        "pty-data" => Box::new(descriptors::Pty::with_line_typed()?),
         "locks" => Box::new(descriptors::Locks::new(directory)?),
         "unlinked" => Box::new(descriptors::HeldFile::unlinked(directory, number * 1024)?),
         "unlinked-holes" => Box::new(descriptors::HeldFile::unlinked_with_holes(directory)?),
@@ -61,6 +66,7 @@ pub(crate) fn make(name: &str, directory: &Path) -> Result<Box<dyn Part>, Failur
         "timerfd" => Box::new(descriptors::Timerfd::new()?),
         "epoll" => Box::new(descriptors::Epoll::new()?),
         "inotify" => Box::new(descriptors::Inotify::new(directory)?),
+        "tmpfs-file" => Box::new(descriptors::HeldFile::on_tmpfs()?),
         "memfd" => Box::new(descriptors::Memfd::new()?),
         "pidfd" => Box::new(descriptors::Pidfd::new()?),
         _ => return Err("there is no such part".into()),
@@ -256,6 +262,44 @@ impl Zombie {
 impl Part for Zombie {
     fn verify(&mut self) -> Result<(), Failure> {
         expect(&self.child.wait()?.code(), &Some(7))
+    }
+}
+
+/// A child that was stopped.
+struct StoppedChild {
+    child: Child,
+}
+
+impl StoppedChild {
+    fn new() -> Result<Self, Failure> {
+        let child = Command::new("sleep")
+            .arg("100000")
+            .stdin(Stdio::null())
+            .spawn()?;
+        // Past its start, so that what is dumped is always the same program.
+        std::thread::sleep(Duration::from_millis(50));
+        kill_process(Pid::from_child(&child), Signal::STOP)?;
+        let child = StoppedChild { child };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while child.state()? != "T" {
+            if Instant::now() > deadline {
+                return Err("the child does not stop".into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(child)
+    }
+
+    fn state(&self) -> Result<String, Failure> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let (_, rest) = stat.rsplit_once(") ").ok_or("odd stat")?;
+        Ok(rest.chars().take(1).collect())
+    }
+}
+
+impl Part for StoppedChild {
+    fn verify(&mut self) -> Result<(), Failure> {
+        expect(&self.state()?.as_str(), &"T")
     }
 }
 

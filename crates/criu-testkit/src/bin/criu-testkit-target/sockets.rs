@@ -1,10 +1,18 @@
 //! Sockets with something in them.
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 
 use crate::Failure;
 use crate::parts::{Part, expect};
@@ -128,6 +136,60 @@ impl Part for Unix {
             expect(&&buffer[..len], &packet)?;
         }
         Ok(())
+    }
+}
+
+/// A datagram under way that carries an open file.
+pub(crate) struct UnixRights {
+    sender: UnixDatagram,
+    receiver: UnixDatagram,
+    // CRIU takes a file in a packet only if a process holds it as well.
+    _file: File,
+}
+
+impl UnixRights {
+    pub(crate) fn new(directory: &Path) -> Result<Self, Failure> {
+        let (sender, receiver) = UnixDatagram::pair()?;
+        let path = directory.join("passed");
+        std::fs::write(&path, "passed along")?;
+        let file = File::open(path)?;
+        let fds = [file.as_fd()];
+        let mut space = [MaybeUninit::uninit(); 64];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+        sendmsg(
+            &sender,
+            &[IoSlice::new(b"with a file")],
+            &mut control,
+            SendFlags::empty(),
+        )?;
+        Ok(UnixRights {
+            sender,
+            receiver,
+            _file: file,
+        })
+    }
+}
+
+impl Part for UnixRights {
+    fn verify(&mut self) -> Result<(), Failure> {
+        self.sender.take_error()?;
+        let mut space = [MaybeUninit::uninit(); 64];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut packet = [0; 32];
+        recvmsg(
+            &self.receiver,
+            &mut [IoSliceMut::new(&mut packet)],
+            &mut control,
+            RecvFlags::DONTWAIT,
+        )?;
+        let passed = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        let mut text = String::new();
+        File::from(passed.ok_or("no descriptor came along")?).read_to_string(&mut text)?;
+        expect(&text.as_str(), &"passed along")
     }
 }
 
