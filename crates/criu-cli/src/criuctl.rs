@@ -39,7 +39,8 @@ use report::Problem;
   criuctl restore -D /tmp/images --detach    bring them back and return
   criuctl explain /tmp/images                what does CRIU's log say went wrong?
 
-Exit status: 0 success; 1 the operation failed or a check did not pass; 2 wrong usage.
+Exit status: 0 success; 1 the operation failed or a check did not pass; 2 wrong usage, or a file that
+cannot be read or written; 130 interrupted.
 An attached restore exits as the restored process does (128 + signal if one killed it)."
 )]
 struct Command {

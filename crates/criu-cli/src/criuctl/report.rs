@@ -88,7 +88,7 @@ pub(super) fn fail(global: &Global, problem: &Problem) -> ExitCode {
         eprint!("{}", as_text(problem, global.color.applies_to(&stderr())));
     }
     match problem {
-        Problem::Usage(_) => ExitCode::from(2),
+        Problem::Usage(_) | Problem::Io { .. } => ExitCode::from(2),
         Problem::Criu { error, .. } if matches!(**error, Error::Misuse { .. }) => ExitCode::from(2),
         Problem::Interrupted => ExitCode::from(130),
         _ => ExitCode::from(1),
