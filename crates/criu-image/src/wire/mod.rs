@@ -4,7 +4,7 @@
 //! back byte for byte, so fields this crate does not know are kept as the very bytes they were.
 //! Images are hostile, so every length is checked against the bytes that are there before anything
 //! is allocated, and an error names the byte offset and the field path. One table per message
-//! ([`MessageDescriptor`](crate::schema::MessageDescriptor)) serves the typed structs, the JSON
+//! ([`MessageDescriptor`]) serves the typed structs, the JSON
 //! writer and the option walk, which a runtime with its own reflection would double. And nobody who
 //! builds this crate needs `protoc`.
 //!
