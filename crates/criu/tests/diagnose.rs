@@ -113,3 +113,8 @@ fn check(name: &str, known: usize) {
 fn published_failures_are_explained() {
     check("facts.txt", 0);
 }
+
+#[test]
+fn failures_the_rules_were_written_with_are_explained() {
+    check("seen.txt", 0);
+}

@@ -163,10 +163,31 @@ impl<'l> Run<'l> {
         let work = 0..cleanup;
         let all = 0..self.lines.len();
         self.first(work.clone(), &[Role::Cause])
-            .or_else(|| self.first(work, &[Role::Clue]))
+            .or_else(|| self.first(work.clone(), &[Role::Clue]))
+            .or_else(|| {
+                self.first(work, &[Role::Consequence])
+                    .and_then(|_| self.last_act())
+            })
             .or_else(|| self.first(all.clone(), &[Role::Cause]))
             .or_else(|| self.first(all.clone(), &[Role::Clue]))
+            .or_else(|| self.last_act())
             .or_else(|| self.first(all, &[Role::Consequence]))
+    }
+
+    /// What CRIU did last before a failure that it gave no reason for, if the log is verbose.
+    fn last_act(&self) -> Option<usize> {
+        let complaint = self
+            .first(0..self.lines.len(), &[Role::Consequence])?
+            .min(self.cleanup());
+        let at = self.lines.get(..complaint)?.iter().rposition(|line| {
+            let message = line.entry.message();
+            line.role.is_none() && message.chars().any(char::is_alphabetic) && !is_chatter(message)
+        })?;
+        // Lines without time stamp are somebody else's.
+        self.lines
+            .get(at)
+            .filter(|line| line.entry.time.is_some())
+            .map(|_| at)
     }
 
     /// A success can be none: a task that failed in its last steps, or died right after.
@@ -271,6 +292,22 @@ impl<'l> Run<'l> {
             context,
         })
     }
+}
+
+/// Lines that accompany everything and tell nothing about it.
+fn is_chatter(message: &str) -> bool {
+    const STARTS: &[&str] = &[
+        "Sent msg to daemon",
+        "Wait for ack",
+        "Fetched ack",
+        "Daemon ",
+        "__fetched",
+        "__sent",
+        "Waiting for",
+    ];
+    STARTS
+        .iter()
+        .any(|start| message.trim_start().starts_with(start))
 }
 
 fn guess(entries: &[Entry]) -> Option<Operation> {

@@ -2,7 +2,8 @@
 //!
 //! `Can't fork for {pid}: File exists` matches anywhere in a line; `^` at the start ties it to the
 //! start of the message. A hole takes the shortest text up to the literal that follows it, one at the
-//! end takes the rest of the line, one at the start takes the word before the first literal.
+//! end takes the rest of the line, one at the start takes the word before the first literal. A hole
+//! `{pid#}` takes digits only.
 
 /// What the holes of a pattern took.
 pub(super) type Captures<'t> = Vec<(&'static str, &'t str)>;
@@ -50,7 +51,15 @@ fn holes<'t>(mut pattern: &'static str, mut text: &'t str) -> Option<Captures<'t
         } else {
             text.find(literal)?
         };
-        captures.push((name, text.get(..end)?.trim()));
+        let taken = text.get(..end)?.trim();
+        let name = match name.strip_suffix('#') {
+            Some(_) if taken.is_empty() || !taken.bytes().all(|b| b.is_ascii_digit()) => {
+                return None;
+            }
+            Some(name) => name,
+            None => name,
+        };
+        captures.push((name, taken));
         text = text.get(end + literal.len()..)?;
         pattern = rest;
     }
@@ -77,7 +86,7 @@ pub(super) fn names(mut pattern: &'static str) -> Vec<&'static str> {
         let Some((name, rest)) = rest.split_once('}') else {
             break;
         };
-        names.push(name);
+        names.push(name.trim_end_matches('#'));
         pattern = rest;
     }
     names
@@ -132,6 +141,8 @@ mod tests {
             Some(&[("pid", "73")]),
         );
         check("file {a} of {b} size", "file x of y", None);
+        check("open {pid#}: No", "open 12: No", Some(&[("pid", "12")]));
+        check("open {pid#}: No", "open dir: No", None);
         check("a{x}b", "a a1c a2b", Some(&[("x", "a1c a2")]));
     }
 

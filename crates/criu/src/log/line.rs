@@ -197,7 +197,8 @@ fn entry(raw: BString, text: String, line_number: u64) -> Entry {
 /// `(00.068123) ` at the start: its length and value.
 fn stamp(text: &str) -> Option<(usize, Duration)> {
     let inner = text.strip_prefix('(')?;
-    let close = inner.find(')').filter(|&close| close <= 14)?;
+    // Some versions lose the bracket from 100 s on: `(666.230281 `.
+    let close = inner.find([')', ' ']).filter(|&close| close <= 14)?;
     let (seconds, fraction) = inner.get(..close)?.split_once('.')?;
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
     if !digits(seconds) || !digits(fraction) || fraction.len() < 3 {
@@ -208,7 +209,9 @@ fn stamp(text: &str) -> Option<(usize, Duration)> {
     let nanoseconds = fraction.parse::<u64>().ok()?.checked_mul(scale)?;
     let value = Duration::from_secs(seconds.parse().ok()?)
         .checked_add(Duration::from_nanos(nanoseconds))?;
-    Some((close + 2, value))
+    let behind = inner.get(close..)?;
+    let space = usize::from(behind.starts_with(") ") || behind.len() == 1);
+    Some(((close + 2 + space).min(text.len()), value))
 }
 
 fn find_stamp(text: &str) -> Option<(usize, usize, Duration)> {

@@ -202,6 +202,8 @@ const SUSPECTS: &[&str] = &[
     "exited",
     "unlocked",
     "requires",
+    "bad ",
+    "without",
 ];
 
 /// Whether a line is worth keeping when most cannot be.

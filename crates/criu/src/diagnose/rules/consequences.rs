@@ -14,11 +14,11 @@ pub(super) const RULES: &[Rule] = &[
         .cause("a step of dumping process {pid} failed")
         .remedy(LOOK)
         .examples(&["(00.600175) Error (criu/cr-dump.c:1681): Dump files (pid: 3515192) failed with -1"]),
-    consequence(Group::Process, "parasite-command", &["Command {n} for daemon failed with {code}", "Can't stop daemon in parasite{n}{code}", "Can't cure (pid: {n}) from parasite{code}", "Parasite exited with {n}{code}", "Parasite failed to {n}{code}", "Message reply from daemon is trimmed{n}{code}", "Can't dump sigactions (pid: {n}){code}", "Can't dump itimers (pid: {n}){code}", "Can't dump posix timers (pid: {n}){code}", "Failed to read ack{n}{code}", "Can't retrieve FDs from socket{n}{code}", "si_code={n} si_pid={code}"])
+    consequence(Group::Process, "parasite-command", &["Command {n} for daemon failed with {code}", "Can't stop daemon in parasite{n}{code}", "Can't cure (pid: {n}) from parasite{code}", "Parasite exited with {n}{code}", "Parasite failed to {n}{code}", "Can't dump sigactions (pid: {n}){code}", "Can't dump itimers (pid: {n}){code}", "Can't dump posix timers (pid: {n}){code}", "Failed to read ack{n}{code}", "Can't retrieve FDs from socket{n}{code}", "si_code={n} si_pid={code}"])
         .cause("CRIU's code inside the process reported a failure")
         .remedy("the reason stands before, in a line that starts with `pie:` (run with -v4 if there is none); upgrade CRIU")
         .examples(&["(00.008875) Error (compel/src/lib/infect-rpc.c:72): Command 76 for daemon failed with -1"]),
-    consequence(Group::Process, "detach-failed", &["Unable to detach from {pid}", "Unable to detach {pid}: No such process", "Can't interrupt the {pid} task", "Can't catch all tasks{pid}", "Can't stop all tasks on rt_sigreturn{pid}", "Can't wait or bad status: {pid}", "Failed to unmap restorer from {pid}", "Unable to wait {pid}"])
+    consequence(Group::Process, "detach-failed", &["Unable to detach from {pid}", "Unable to detach {pid}: No such process", "Can't interrupt the {pid} task", "Can't catch all tasks{pid}", "Can't stop all tasks on rt_sigreturn{pid}", "Failed to unmap restorer from {pid}", "Unable to wait {pid}"])
         .cause("CRIU lost its hold of a task while cleaning up or finishing: the task ended")
         .remedy(LOOK)
         .examples(&["(10.001135) Error (compel/src/lib/infect.c:355): Unable to detach from 24689: No such process"]),
@@ -40,4 +40,8 @@ pub(super) const RULES: &[Rule] = &[
         .cause("an image could not be written")
         .remedy("check free disk space, quotas and permissions of the images directory")
         .examples(&["Error (criu/protobuf.c:300): Can't write 12 bytes: Input/output error"]),
+    consequence(Group::Process, "stage-failed", &["Failed to switch restore stage to {stage}", "Can't create net_ns{stage}", "Can't remove the directory {stage}: No such file or directory", "Can't wait or bad status: errno={stage}", "Can't restore ns back{stage}", "cgroupd: recv req error{stage}", "Error during remaining page copy{stage}"])
+        .cause("a stage of the restore failed, or its remains could not be removed")
+        .remedy(LOOK)
+        .examples(&["(00.362656) Error (criu/cr-restore.c:2313): Failed to switch restore stage to CR_STATE_PREPARE_NAMESPACES", "(00.410145) Error (criu/mount.c:3175): mnt: Can't remove the directory /tmp/.criu.mntns.2ighcL: No such file or directory"]),
 ];

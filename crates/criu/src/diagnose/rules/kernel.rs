@@ -1,6 +1,6 @@
 //! What kernel, CPU and CRIU version must offer each other.
 
-use super::super::rule::{Group, Rule, cause, clue};
+use super::super::rule::{Group, Rule, cause, clue, consequence};
 use crate::log::Operation;
 
 pub(super) const RULES: &[Rule] = &[
@@ -9,11 +9,11 @@ pub(super) const RULES: &[Rule] = &[
         .cause("this kernel lays out the vDSO in a way that this CRIU does not know: the kernel is newer than CRIU (6.13+ split vvar; 6.x time namespaces), or /run/criu.kdat is from another kernel")
         .remedy("upgrade CRIU to a newer version (4.1 or later for kernels from 6.13 on), delete the cache /run/criu.kdat")
         .examples(&["Error (criu/vdso.c:600): vdso: Unexpected rt vDSO area bounds"]),
-    cause(Group::Kernel, "vdso-other", &["kdat_can_map_vdso failed", "Failed to fill self vdso symtable", "Failed to fill compat vdso symtable", "Corrupted Elf symbols/hash", "Corrupted Elf phdr", "Corrupted Elf dynamic section", "Not all dynamic entries are present", "Kdat has empty vdso symtable", "kerndat_vdso_fill_symtable failed", "Can't handle small vDSO symbol", "Failed to map vdso", "Task had vdso, restorer doesn't", "Failed to proxify dumpee contents", "vDSO isn't provided by kernel, but exists in images"])
+    cause(Group::Kernel, "vdso-other", &["header magic mismatch", "Can't find vDSO area in image", "Found VVAR area without support", "Found vDSO area without support", "Corrupted Elf symbols/hash", "Corrupted Elf phdr", "Corrupted Elf dynamic section", "Not all dynamic entries are present", "Kdat has empty vdso symtable", "kerndat_vdso_fill_symtable failed", "Can't handle small vDSO symbol", "Failed to map vdso", "Task had vdso, restorer doesn't", "Failed to proxify dumpee contents", "vDSO isn't provided by kernel, but exists in images"])
         .any_line()
         .cause("the kernel's vDSO does not fit what CRIU expects: the kernel is newer than CRIU (or built without GNU/SysV hash in its vDSO), or the vDSO is disabled (vdso=0)")
         .remedy("upgrade CRIU to a newer version as new as the kernel, delete /run/criu.kdat; boot without vdso=0; restore on the same kernel as the dump")
-        .examples(&["Error (criu/vdso.c:700): vdso: Failed to fill self vdso symtable", "pie: 12: Error (criu/pie/util-vdso.c:200): Not all dynamic entries are present"]),
+        .examples(&["(00.124909) Found VVAR area without support", "Error (criu/pie-util-vdso.c:97): vdso: ELF header magic mismatch", "pie: 12: Error (criu/pie/util-vdso.c:200): Not all dynamic entries are present"]),
     cause(Group::Kernel, "compat-vdso", &["Compat vdso helper exited with {code}", "Helper for mmaping compat vdso failed with {code}", "Failed to mmap compatible vdso with helper process{code}", "Compat vDSO helper didn't exit, status: {code}"])
         .cause("the 32-bit vDSO could not be looked at: the kernel has no 32-bit support (CONFIG_IA32_EMULATION, COMPAT_VDSO), or it is not permitted")
         .remedy("use a CRIU built without CONFIG_COMPAT or upgrade CRIU, or a kernel with CONFIG_IA32_EMULATION=y (not ia32_emulation=off)")
@@ -49,11 +49,11 @@ pub(super) const RULES: &[Rule] = &[
         .cause("the process uses a shadow stack (CET), which kernel and CRIU do not handle together here")
         .remedy("upgrade CRIU (4.0+) and the kernel (6.6+), or start the program with GLIBC_TUNABLES=glibc.cpu.hwcaps=-SHSTK (x86_shstk disabled)")
         .examples(&["Error (criu/arch/x86/shstk.c:100): Failed to prepare shadow stack memory"]),
-    cause(Group::Kernel, "kerndat-failed", &["{check} failed when initializing kerndat", "{check} has failed when initializing kerndat"])
+    consequence(Group::Kernel, "kerndat-failed", &["{check} failed when initializing kerndat", "{check} has failed when initializing kerndat"])
         .cause("CRIU's look at the kernel failed in {check}: kernel and CRIU do not fit each other, or CRIU may not do it (container, sandbox, seccomp, no CAP_SYS_ADMIN)")
         .remedy("run CRIU as root, unconfined and privileged; upgrade CRIU to one as new as the kernel; delete /run/criu.kdat; the line before tells what failed")
         .examples(&["Error (criu/kerndat.c:2000): kerndat_has_rseq failed when initializing kerndat."]),
-    clue(Group::Kernel, "kerndat-stop", &["Could not initialize kernel features detection"])
+    consequence(Group::Kernel, "kerndat-stop", &["Could not initialize kernel features detection"])
         .cause("CRIU could not find out what the kernel can do")
         .remedy("the reason stands before; run as root, privileged, upgrade CRIU, delete /run/criu.kdat")
         .examples(&["Error (criu/crtools.c:200): Could not initialize kernel features detection."]),
@@ -74,7 +74,7 @@ pub(super) const RULES: &[Rule] = &[
         .cause("the kernel or architecture cannot choose pids with clone3")
         .remedy("use kernel 5.5 or newer; upgrade CRIU")
         .examples(&["Error (criu/x.c:1): This architecture does not support clone3() with set_tid, yet!\nError (criu/cr-restore.c:1): Restoring FAILED."]),
-    cause(Group::Kernel, "core-march", &["Core march mismatch {code}", "Unsupported ELF class: {code}", "Unsupported ELF data encoding: {code}"])
+    cause(Group::Kernel, "core-march", &["Core march mismatch {code}", "Unsupported ELF data encoding: {code}"])
         .cause("the images are of another CPU architecture")
         .remedy("restore on a machine of the same architecture as the dump")
         .examples(&["Error (criu/cr-restore.c:900): Core march mismatch 1"]),
@@ -98,4 +98,30 @@ pub(super) const RULES: &[Rule] = &[
         .cause("CRIU's restoring code overran its stack: this CRIU is too old for kernel, CPU or compiler")
         .remedy("upgrade CRIU to a newer version")
         .examples(&["pie: 12: Error (criu/pie/restorer.c:2000): Restorer stack smash detected 1"]),
+    clue(Group::Kernel, "vdso-symtable", &["kdat_can_map_vdso failed", "Failed to fill self vdso symtable", "Failed to fill compat vdso symtable", "kerndat_vdso_fill_symtable failed"])
+        .cause("the kernel's vDSO could not be read: it does not fit what this CRIU expects")
+        .remedy("upgrade CRIU to a newer version as new as the kernel, delete /run/criu.kdat; boot without vdso=0")
+        .examples(&["Error (criu/vdso.c:700): vdso: Failed to fill self vdso symtable"]),
+    cause(Group::Kernel, "self-map-files", &["Can't stat self map_files {at}: No such file or directory", "Can't stat self map_files"])
+        .cause("the kernel has no /proc/self/map_files: it is built without CONFIG_CHECKPOINT_RESTORE (or CRIU may not read it)")
+        .remedy("use a kernel with CONFIG_CHECKPOINT_RESTORE=y (a newer kernel or the distribution's full one), run CRIU as root")
+        .examples(&["Error (criu/kerndat.c:182): Can't stat self map_files 2: No such file or directory"]),
+    cause(Group::Kernel, "clone3-probe", &["Unexpected error from clone3"])
+        .errors()
+        .cause("clone3 answers in an unexpected way: this kernel has an incomplete backport of it (Oracle UEK 5.4, some vendor kernels), or a seccomp filter or sandbox changes it")
+        .remedy("use another kernel (upgrade to 5.5 or newer, the distribution's standard kernel), a newer CRIU, and run CRIU without a seccomp filter")
+        .examples(&["Error (criu/kerndat.c:1048): Unexpected error from clone3"]),
+    cause(Group::Kernel, "ipv6-probe", &["Unable to create a ipv6 dgram socket: Address family not supported"])
+        .cause("IPv6 is disabled on this machine (ipv6.disable=1), and this CRIU takes that for an error")
+        .remedy("upgrade CRIU (3.19 or newer copes without IPv6), or boot with IPv6 enabled (remove ipv6.disable=1)")
+        .examples(&["Error (criu/kerndat.c:1581): Unable to create a ipv6 dgram socket: Address family not supported by protocol"]),
+    clue(Group::Kernel, "nsid", &["NSID is not supported"])
+        .errors()
+        .cause("the kernel cannot name network namespaces (NSID, kernel 3.20/4.0), or its modules for it are not installed")
+        .remedy("use a newer kernel, or install the full set of kernel modules (linux-image-extra / linux-modules-extra package), and upgrade CRIU")
+        .examples(&["Error (criu/kerndat.c:645): NSID is not supported"]),
+    clue(Group::Kernel, "elf-class", &["Unsupported ELF class: {code}"])
+        .cause("an ELF image of another word size than expected ({code})")
+        .remedy("restore on the same architecture; upgrade CRIU")
+        .examples(&["Error (criu/x.c:1): Unsupported ELF class: 1"]),
 ];

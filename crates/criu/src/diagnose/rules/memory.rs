@@ -160,4 +160,14 @@ pub(super) const RULES: &[Rule] = &[
         .cause("dumping the memory of a task failed")
         .remedy("the reason stands before: disk space, parent images, page server or kernel support")
         .examples(&["Error (criu/mem.c:672): Can't dump page with parasite"]),
+    clue(Group::Security, "lazy-pages-eperm", &["Lazy pages are not available: Operation not permitted"])
+        .errors()
+        .cause("userfaultfd may not be used: CRIU runs as an ordinary user (not root), or vm.unprivileged_userfaultfd is 0 in a container")
+        .remedy("run CRIU as root (sudo), or set sysctl vm.unprivileged_userfaultfd=1; lazy pages need it")
+        .examples(&["Error (criu/uffd.c:231): uffd: Lazy pages are not available: Operation not permitted"]),
+    clue(Group::Memory, "lazy-protocol", &["recv_fd error", "send_fd error", "PID sending error", "PID recv error", "PID recv: short read", "Can't read uffd message", "unexpected uffd event", "Failed to unregister ("])
+        .files(&["uffd.c"])
+        .cause("the lazy-pages daemon and the restore lost each other")
+        .remedy("start one `criu lazy-pages` daemon per restore, in the same work directory, and keep it running; look at the log of the other side for why it stopped; upgrade CRIU, or restore without --lazy-pages")
+        .examples(&["(00.010000) Error (criu/uffd.c:762): uffd: recv_fd error", "Error (criu/uffd.c:1220): uffd: 4--19: Can't read uffd message: Bad file descriptor"]),
 ];

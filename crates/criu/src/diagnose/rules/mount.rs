@@ -35,6 +35,8 @@ pub(super) const RULES: &[Rule] = &[
         .remedy("make it external (--external mnt[PATH]:KEY), unmount it before the dump, or --skip-mnt; lxcfs mounts are passed by lxc-checkpoint")
         .examples(&["Error (criu/filesystems.c:600): mnt: ./mnt/f is a fuse mount but not external"]),
     cause(Group::Mount, "fs-not-empty", &["{path} isn't empty"])
+        .errors()
+        .files(&["filesystems.c", "mount.c"])
         .cause("the pseudo file system at {path} (mqueue, fusectl, autofs, binfmt_misc, debugfs …) has content that CRIU cannot save")
         .remedy("remove its content (message queues in /dev/mqueue, registered formats) or unmount it before the dump; --external mnt[PATH]:KEY or --skip-mnt for it")
         .examples(&["Error (criu/filesystems.c:900): mnt: ./dev/mqueue isn't empty: 3"]),
@@ -134,4 +136,8 @@ pub(super) const RULES: &[Rule] = &[
         .cause("the content of the mount {mount} could not be saved")
         .remedy("the reason stands before; tmpfs content needs GNU tar")
         .examples(&["Error (criu/mount.c:1600): mnt: Unable to dump a file system for 12:./x"]),
+    clue(Group::Mount, "mntns-busy", &["Can't remove the directory {path}: Device or resource busy", "Can't umount {path}: Device or resource busy", "Can't unmount {path}: Device or resource busy", "Unable to umount {path}: Device or resource busy"])
+        .cause("{path}, a temporary mount point of CRIU, is still in use: another mount namespace holds a copy of it")
+        .remedy("unmount it by hand (umount -l {path}), make the mounts it lies under private (mount --make-rprivate /), and see the errors before; often this is only a consequence")
+        .examples(&["Error (criu/mount.c:3456): mnt: Can't remove the directory /tmp/.criu.mntns.x: Device or resource busy"]),
 ];

@@ -23,7 +23,7 @@ pub(super) const RULES: &[Rule] = &[
         .cause("CRIU keeps what it learnt about the kernel in a cache file, and could not")
         .remedy("nothing; CRIU looks again each time")
         .examples(&["Warn  (criu/kerndat.c:792): Can't load /run/criu.kdat"]),
-    noise(Group::Kernel, "kernel-probe", &["Can't get pidfd", "Unable to get {what} network namespace", "NSID isn't reported for network links", "NSID is not supported", "Unable to create a netlink socket: NSID can't be used", "Can't create nftables table", "CRIU was built without libnftables support", "CRIU was built without nftables support", "Hardware breakpoints don't seem to work", "prctl PR_SET_THP_DISABLE", "Unable to open a socket file", "ioctl(PAGEMAP_SCAN) doesn't support PAGE_IS_GUARD flag", "The kernel doesn't support", "Unexpected error from clone3", "got non-present PFN", "Unsupported stack guard detected", "Can't fetch file_stat", "Couldn't find iptables version which is using iptables legacy API", "Couldn't find ip6tables version", "Dirty tracking is OFF", "Loginuid restore is OFF", "compat_cr is not supported", "isn't supported", "is not supported. This is not fatal", "clone3() with set_tid not supported", "Fail to rmdir", "Fail to umount2", "reported by netlink", "Generating dynamic descriptor for plugin", "Lazy pages are not available", "The pagemap cache is disabled", "Check if \"ip rule save\" is supported", "TCP mem sysctls are not available", "The memory limits for TCP queues are suspiciously small", "Found vDSO area without support", "Pidfd store requires", "CRIU was built without CONFIG_COMPAT", "Do not have API to map vDSO", "TCP_REPAIR isn't available to unprivileged users"])
+    noise(Group::Kernel, "kernel-probe", &["Can't get pidfd", "Unable to get {what} network namespace", "NSID isn't reported for network links", "Unable to create a netlink socket: NSID can't be used", "Can't create nftables table", "CRIU was built without libnftables support", "CRIU was built without nftables support", "Hardware breakpoints don't seem to work", "prctl PR_SET_THP_DISABLE", "Unable to open a socket file", "ioctl(PAGEMAP_SCAN) doesn't support PAGE_IS_GUARD flag", "The kernel doesn't support", "Unexpected error from clone3: ", "got non-present PFN", "Unsupported stack guard detected", "Can't fetch file_stat", "Couldn't find iptables version which is using iptables legacy API", "Couldn't find ip6tables version", "Dirty tracking is OFF", "Loginuid restore is OFF", "compat_cr is not supported", "isn't supported", "is not supported. This is not fatal", "clone3() with set_tid not supported", "Fail to rmdir", "Fail to umount2", "reported by netlink", "Generating dynamic descriptor for plugin", "Lazy pages are not available: Function not implemented", "The pagemap cache is disabled", "Check if \"ip rule save\" is supported", "TCP mem sysctls are not available", "The memory limits for TCP queues are suspiciously small", "Pidfd store requires", "CRIU was built without CONFIG_COMPAT", "Do not have API to map vDSO", "TCP_REPAIR isn't available to unprivileged users"])
         .cause("CRIU tried out what the kernel can do; it goes on without this")
         .remedy("nothing, unless the processes need it; a newer kernel has it")
         .examples(&["Warn  (criu/kerndat.c:1518): Can't get pidfd", "Warn  (criu/net.c:2780): Unable to get socket network namespace", "Warn  (criu/libnetlink.c:55): ERROR -95 reported by netlink", "Error (criu/uffd.c:235): uffd: Lazy pages are not available: Function not implemented"]),
@@ -78,7 +78,7 @@ pub(super) const RULES: &[Rule] = &[
         .cause("CRIU notes a special case that it handles")
         .remedy("nothing")
         .examples(&["Warn  (criu/cr-dump.c:900): The 12 task is in rseq critical section. IP will be set to rseq abort handler addr"]),
-    noise(Group::Options, "obsolete-option", &["Using --address or --port in combination with --ps-socket is obsolete", "status_fd is obsoleted", "Binding to local dir address", "Feature checking for unknown feature", "join-ns with user-namespace is not fully tested", "The early log buffer is full"])
+    noise(Group::Options, "obsolete-option", &["Using --address or --port in combination with --ps-socket is obsolete", "status_fd is obsoleted", "Binding to local dir address", "Feature checking for unknown feature", "join-ns with user-namespace is not fully tested", "The early log buffer is full", "The early log isn't empty", "Failed to find pipe_ino option"])
         .cause("an option or way of use is old-fashioned")
         .remedy("nothing")
         .examples(&["Warn  (criu/cr-service.c:600): status_fd is obsoleted; use status-ready notification instead"]),
@@ -87,4 +87,22 @@ pub(super) const RULES: &[Rule] = &[
         .cause("the container runtime (runc, crun) reports that CRIU failed (request {type}, errno {errno}); the reason is in CRIU's own log, which the message names")
         .remedy("read CRIU's log (dump.log or restore.log in the work directory that the runtime names; podman: container's userdata directory, or --print-stats/--keep; runc: --work-path) and explain that")
         .examples(&["Error: criu failed: type NOTIFY errno 0"]),
+    noise(Group::Process, "freezer-extra", &["in the freezer cgroup (status"])
+        .warnings()
+        .cause("a process outside of the dumped tree is in the container's freezer cgroup (started with exec or attach)")
+        .remedy("nothing by itself; end such processes if the dump fails")
+        .examples(&["Warn  (criu/seize.c:400): Unexpected process 3 in the freezer cgroup (status 0x57f)"]),
+    noise(Group::Special, "irmap-scan", &["Can't stat /no-such-path", "irmap: Can't stat"])
+        .cause("CRIU looked for a watched file in many places, some of which do not exist")
+        .remedy("nothing by itself")
+        .examples(&["(00.174208) Error (irmap.c:81): irmap: Can't stat /no-such-path: No such file or directory"]),
+    noise(Group::Net, "sysctl-probe", &["Can't open sysctl net/ipv4/tcp_rmem", "Can't open sysctl net/ipv4/tcp_wmem", "Can't open sysctl net/core", "Can't read sysctl net/ipv4/tcp"])
+        .cause("CRIU asked for limits of TCP memory that this network namespace does not have")
+        .remedy("nothing")
+        .examples(&["(00.000167) Error (sysctl.c:142): Can't open sysctl net/ipv4/tcp_rmem: No such file or directory"]),
+    noise(Group::Net, "veth-probe", &["Unable to create a veth pair: -95"])
+        .near(&["Looks good", "isn't reported for network links"])
+        .cause("CRIU tried whether veth pairs can be made in another namespace; an older kernel cannot")
+        .remedy("nothing")
+        .examples(&["Error (criu/net.c:3085): Unable to create a veth pair: -95\nWarn  (criu/net.c:3107): NSID isn't reported for network links"]),
 ];

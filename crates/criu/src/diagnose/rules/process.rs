@@ -53,7 +53,7 @@ pub(super) const RULES: &[Rule] = &[
         .cause("the task to dump is a zombie or ended while CRIU stopped it, or it could not be seized because somebody else traces it (strace, gdb, a debugger)")
         .remedy("check that the process is alive (ps: not Z, not defunct) and let its parent reap zombies; detach other tracers (strace, gdb); use the pid of a live process")
         .examples(&["Error (criu/seize.c:275): zombie found while seizing", "Error (criu/cr-dump.c:1100): A root task is dead"]),
-    cause(Group::Process, "root-not-found", &["Can't open {pid}/task on procfs: No such file", "Can't open {pid}/status on procfs: No such file", "Can't open {pid}/stat on procfs: No such file", "Can't open {pid}/maps on procfs: No such file", "Can't open {pid}/cgroup on procfs: No such file", "Unable to open /proc/{pid}: No such file", "No process with pid {pid}", "Can't open {pid}/smaps on procfs: No such file"])
+    cause(Group::Process, "root-not-found", &["^Can't open {pid#}: No such file or directory", "Can't open {pid}/task on procfs: No such file", "Can't open {pid}/status on procfs: No such file", "Can't open {pid}/stat on procfs: No such file", "Can't open {pid}/maps on procfs: No such file", "Can't open {pid}/cgroup on procfs: No such file", "Unable to open /proc/{pid}: No such file", "No process with pid {pid}", "Can't open {pid}/smaps on procfs: No such file"])
         .cause("there is no process {pid} in the /proc that CRIU sees: it has ended, or the pid is one of another pid namespace, or /proc is not that of CRIU's pid namespace")
         .remedy("check that process {pid} still runs (exists), use the pid as seen from where CRIU runs (the host's pid for a container), and mount a fresh /proc in a new pid namespace (mount -t proc, unshare --mount-proc)")
         .examples(&["Error (criu/proc_parse.c:1000): Can't open 1234/status on procfs: No such file or directory"]),
@@ -65,10 +65,10 @@ pub(super) const RULES: &[Rule] = &[
         .cause("the tasks could not all be stopped within the time limit: one is in uninterruptible sleep (state D: NFS, FUSE, disk, GPU driver), traced by somebody else, or many fork all the time")
         .remedy("look for tasks in state D (ps -eo pid,stat,wchan,comm) and for tracers (strace, gdb); raise the limit with --timeout SECONDS; use the cgroup freezer (--freeze-cgroup) for containers")
         .examples(&["(10.000732) Error (criu/cr-dump.c:1474): Timeout reached. Try to interrupt: 0"]),
-    cause(Group::Process, "freezer-cgroup", &["Unable to freeze cgroup {path}", "Unable to freeze tasks", "Unable to FROZEN tasks", "Unexpected process {path} in the freezer cgroup"])
+    cause(Group::Process, "freezer-cgroup", &["Unable to freeze cgroup {path}", "Unable to freeze tasks", "Unable to FROZEN tasks"])
         .cause("the freezer cgroup did not freeze in time: a process in it is in uninterruptible sleep (D), traced or being killed, or processes that are not part of the dumped tree live in the same cgroup")
         .remedy("find the process that does not freeze (ps state D; cat cgroup.procs, freezer.state), stop it; raise --timeout; dump without --freeze-cgroup (podman, runc: the container's own cgroup must hold only the container); processes started with exec in the container must belong to its tree")
-        .examples(&["Error (criu/seize.c:640): Unable to freeze cgroup /sys/fs/cgroup/freezer/x (100 x 100ms attempts, timeout: 10s)", "Warn  (criu/seize.c:400): Unexpected process 3 in the freezer cgroup (status 0x57f)"]),
+        .examples(&["Error (criu/seize.c:640): Unable to freeze cgroup /sys/fs/cgroup/freezer/x (100 x 100ms attempts, timeout: 10s)"]),
     cause(Group::Process, "freezer-missing", &["Neither a cgroupv1 (freezer.state) or cgroupv2 (cgroup.freeze) control file found"])
         .cause("the cgroup given with --freeze-cgroup has neither freezer.state (v1) nor cgroup.freeze (v2)")
         .remedy("give the path of a freezer cgroup (v1: /sys/fs/cgroup/freezer/…; v2: kernel 5.2+), or dump without --freeze-cgroup")
@@ -108,7 +108,7 @@ pub(super) const RULES: &[Rule] = &[
         .remedy("look for a security module or filter that forbids it (SELinux execmem, seccomp, MemoryDenyWriteExecute), memory limits (ulimit -v, cgroup), and use a CRIU as new as the kernel")
         .examples(&["Error (compel/src/lib/infect.c:600): Can't inject syscall blob (pid: 12)", "Error (criu/cr-dump.c:1500): Can't infect (pid: 1) with parasite"]),
     clue(Group::Process, "parasite-crashed", &["{pid} was killed by {signal} unexpectedly", "{pid} exited with {signal} unexpectedly", "{pid} was stopped by {signal} unexpectedly", "Unexpected {pid} task interruption, aborting{signal}"])
-        .cause("process {pid} got out of CRIU's hand while CRIU's code ran in it: it was killed (out of memory, SIGKILL), a seccomp filter stopped a system call, or CPU protection (CET shadow stack) and an old CRIU do not fit")
+        .cause("process {pid} got out of CRIU's hand while CRIU's code ran in it: it was killed (out of memory, SIGKILL), a seccomp filter or security module stopped a system call, or CPU protection (CET shadow stack) and an old CRIU do not fit")
         .remedy("look in the kernel log for the killer (OOM, seccomp audit), upgrade CRIU to one as new as kernel and glibc, run without seccomp filter")
         .examples(&["Error (compel/src/lib/infect.c:1300): 12 was killed by 9 unexpectedly: Killed"]),
     cause(Group::Process, "aio-ring", &["Not valid ring #{ring}", "Pending AIO requests in ring #{ring}"])
@@ -192,9 +192,18 @@ pub(super) const RULES: &[Rule] = &[
         .cause("task {pid} stopped or ended where CRIU did not expect it (wait status {state}): an earlier error of that task, a BUG in the restorer, a signal, or another tracer")
         .remedy("look at the lines of task {pid} before; upgrade CRIU; detach other tracers (gdb, strace)")
         .examples(&["(00.250658) Error (compel/src/lib/infect.c:1440): Task 14 is in unexpected state: b7f"]),
-    consequence(Group::Process, "restorer-bug", &["BUG at {place}"])
+    clue(Group::Process, "restorer-bug", &["BUG at {place}"])
         .any_line()
         .cause("an internal check of CRIU failed at {place}, mostly after another error")
         .remedy("look at the error before; upgrade CRIU to a newer version")
         .examples(&["(00.250540) pie: 14: Error (criu/pie/restorer.c:1745): BUG at criu/pie/restorer.c:1745"]),
+    cause(Group::Process, "cuda-timeout", &["Timeout reached. Try to interrupt"])
+        .near(&["cuda_plugin: pausing", "cuda_plugin: checkpointing", "read output of cuda-checkpoint: Interrupted"])
+        .cause("cuda-checkpoint did not finish within CRIU's time limit for stopping the tasks (10 s by default): there is much GPU memory or work to save")
+        .remedy("raise the limit with --timeout SECONDS (in /etc/criu/runc.conf or default.conf for containers: `timeout 600`)")
+        .examples(&["(10.004259) Error (criu/cr-dump.c:1791): Timeout reached. Try to interrupt: 0\n(10.004324) Error (cuda_plugin.c:139): cuda_plugin: Unable to read output of cuda-checkpoint: Interrupted system call"]),
+    clue(Group::Security, "parasite-silent", &["Message reply from daemon is trimmed", "compel_syscall for mprotect failed", "remote_mprotect failed", "Can't switch parasite {pid} to daemon mode"])
+        .cause("CRIU's code inside the process could not run or report back: a security module forbids it (SELinux denies the log file or socket, execmem; AppArmor; a vendor's kernel security module), or the process was killed")
+        .remedy("look for denials in the kernel log (ausearch -m avc, dmesg); test with setenforce 0 (SELinux) or without the vendor's security module; do not set a log-file outside of the expected directories for runc/crun with SELinux on; upgrade CRIU")
+        .examples(&["(00.365266) Error (compel/src/lib/infect-rpc.c:44): Message reply from daemon is trimmed (12/0)", "Error (compel/src/lib/infect.c:900): compel_syscall for mprotect failed"]),
 ];

@@ -17,7 +17,7 @@ pub(super) const RULES: &[Rule] = &[
         .cause("the kernel has no /proc/PID/map_files: CONFIG_CHECKPOINT_RESTORE is missing")
         .remedy("use a kernel with CONFIG_CHECKPOINT_RESTORE=y (kernels before 4.3 need CONFIG_EXPERT too); run CRIU as root")
         .examples(&["Error (criu/proc_parse.c:600): Can't open map_files: No such file or directory"]),
-    cause(Group::Security, "capabilities-restore", &["Unable to restore capabilities: {code}", "Unable to drop capability {code}", "Unable to raise ambient capability {code}"])
+    cause(Group::Security, "capabilities-restore", &["Unable to restore capabil{code}", "Unable to drop capability {code}", "Unable to raise ambient capability {code}"])
         .despite_success()
         .during(Operation::Restore)
         .cause("the capabilities of the task cannot be set: it had more at the dump (a --privileged container) than this container or user namespace allows")

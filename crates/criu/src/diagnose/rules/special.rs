@@ -35,8 +35,8 @@ pub(super) const RULES: &[Rule] = &[
         .examples(&["  12: Error (criu/fsnotify.c:700): fsnotify: Can't add watch for 0x1 with 0x2: No space left on device"]),
     cause(Group::Special, "inotify-watch", &["Can't add watch for {x} with {y}", "Can't set next inotify wd{x}{y}", "Unsorted watch {x} found for {y}", "Adding fanotify mask {x} on {y}"])
         .during(Operation::Restore)
-        .cause("a watch (inotify, fanotify) could not be set again: the watched file does not exist here")
-        .remedy("provide the watched files and directories at the same paths")
+        .cause("a watch (inotify, fanotify) could not be set again: the watched file does not exist here, or the kernel rejects its mask (a dump made on another kernel)")
+        .remedy("provide the watched files and directories at the same paths; if it says invalid argument, upgrade kernel and CRIU")
         .examples(&["  12: Error (criu/fsnotify.c:700): fsnotify: Can't add watch for 0x1 with 0x2: No such file or directory"]),
     cause(Group::Special, "timerfd", &["Can't restore ticks/time for timerfd", "Can't restore timerfd {code}", "No timerfd support for c/r{code}"])
         .any_line()
@@ -74,4 +74,12 @@ pub(super) const RULES: &[Rule] = &[
         .cause("an epoll descriptor of process {pid} could not be dumped: it watches a file that is not open in the process (inherited or leaked epoll descriptor)")
         .remedy("start the program from a plain terminal (VSCode's leaks descriptors) with setsid; run the dump with -v4 to see which epoll target it is")
         .examples(&["(00.029267) Error (criu/cr-dump.c:1349): Dump eventpoll (pid: 15786) failed with -1"]),
+    cause(Group::Special, "io-uring-mapping", &["Unknown shit {mode} (anon_inode:[io_uring]", "(anon_inode:[io_uring]{mode}"])
+        .cause("the process uses io_uring, which CRIU does not support")
+        .remedy("start the program without io_uring: Node.js UV_USE_IO_URING=0, redis/valkey io-threads settings, sysctl kernel.io_uring_disabled=2 (programs then fall back to epoll)")
+        .examples(&["(00.011691) Error (criu/proc_parse.c:479): Unknown shit 600 (anon_inode:[io_uring])"]),
+    cause(Group::Special, "anon-mapping", &["Unknown shit {mode} (anon_inode:{name})", "Unknown shit {mode} (/anon_inode:{name})"])
+        .cause("the process maps an anonymous kernel object {name} (perf, KVM, secret memory …) that CRIU does not support")
+        .remedy("start the program without it (stop profilers, virtual machines, monitoring), or use a newer CRIU")
+        .examples(&["Error (criu/proc_parse.c:479): Unknown shit 600 (anon_inode:[perf_event])"]),
 ];

@@ -117,7 +117,7 @@ fn noise_alone_is_no_failure_and_lines_rules_look_for_survive_a_bounded_read() {
             let (log, marked) = example(text);
             let entry = &log.entries()[marked];
             if rule.role == Role::Noise {
-                let verdict = diagnose(&Log::parse(entry.raw()));
+                let verdict = diagnose(&log);
                 assert!(
                     matches!(verdict, Verdict::NoFailure(_)),
                     "{}: {verdict}",

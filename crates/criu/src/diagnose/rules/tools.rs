@@ -3,12 +3,12 @@
 use super::super::rule::{Group, Rule, cause, clue, consequence};
 
 pub(super) const RULES: &[Rule] = &[
-    cause(Group::Tools, "tar-missing", &["exec failed: No such file or directory", "exec(tar, ...) failed: No such file or directory", "exec(tar, ...) failed"])
+    cause(Group::Tools, "tar-missing", &["exec failed: No such file or directory", "exec(tar, ...) failed: No such file or directory", "exec(tar, ...) failed", "execvp(\"tar\", ...) failed: No such file or directory"])
         .near(&["tmpfs content", "tar"])
         .cause("CRIU saves and restores the content of tmpfs mounts by running tar, which is not installed where CRIU runs")
         .remedy("install tar: GNU tar (package tar) must be in PATH on the host where CRIU runs; minimal systems (RancherOS, Alpine, container images) do not have it; or make the tmpfs mounts external (--external mnt[…])")
         .examples(&["(00.168708) Error (criu/util.c:652): exec failed: No such file or directory\n(00.169253) Error (criu/util.c:666): exited, status=1\n(00.169270) Error (criu/mount.c:1202): mnt: Can't dump tmpfs content"]),
-    cause(Group::Tools, "tool-missing", &["exec({tool}, ...) failed: No such file or directory", "exec({tool}, ...) failed: Permission denied"])
+    cause(Group::Tools, "tool-missing", &["exec({tool}, ...) failed: No such file or directory", "exec({tool}, ...) failed: Permission denied", "execvp(\"{tool}\", ...) failed: No such file or directory", "execvp({tool}, ...) failed: No such file or directory"])
         .cause("the program {tool} that CRIU runs is not installed (or not in PATH)")
         .remedy("install {tool} on the machine where CRIU runs: iptables/ip6tables (package iptables; or use --network-lock nftables or skip), ip (iproute2), tar, apparmor_parser; check PATH of the service that starts CRIU")
         .examples(&["Error (criu/util.c:600): exec(iptables-restore, ...) failed: No such file or directory"]),
@@ -40,7 +40,7 @@ pub(super) const RULES: &[Rule] = &[
         .cause("the network could not be locked: iptables-restore failed, mostly because the kernel lacks CONFIG_NETFILTER_XT_MARK or iptables support, or iptables is not installed")
         .remedy("load or enable the kernel modules (modprobe xt_mark ip_tables iptable_filter ip6table_filter), install iptables, or use --network-lock nftables (CRIU 3.17+) or --network-lock skip")
         .examples(&["Error (criu/net.c:3100): net: Locking network failed: iptables-restore returned 2. This may be connected to disabled CONFIG_NETFILTER_XT_MARK kernel build config option."]),
-    cause(Group::Tools, "iptables-failed", &["Iptables configration failed", "Iptables configuration failed", "iptables-restore{x}: line {line} failed", "iptables-restore: unable to initialize table{x}{line}", "iptables-restore v{x} (legacy): {line}", "can't initialize iptables table{x}{line}", "iptables-restore: invalid option{x}{line}"])
+    cause(Group::Tools, "iptables-failed", &["Iptables configration failed", "Iptables configuration failed", "iptables-restore{x}: line {line} failed", "iptables-restore: unable to initialize table{x}{line}", "iptables-restore v{x} (legacy): {line}", "can't initialize iptables table{x}{line}", "iptables-restore: invalid option{x}{line}", "iptables: Bad rule (does a matching rule exist{x}{line}", "iptables-restore -w failed{x}{line}", "iptables-restore failed{x}{line}"])
         .any_line()
         .except(&["Unlock network"])
         .cause("iptables failed when CRIU locked the network: kernel modules are missing (xt_mark, ip_tables), iptables-nft and iptables-legacy are mixed, or iptables is too old")
@@ -77,4 +77,20 @@ pub(super) const RULES: &[Rule] = &[
         .cause("a program that CRIU ran failed with status {code}")
         .remedy("look at its own messages before this line: tar, iptables-restore, ip or a script; install what is missing")
         .examples(&["Error (criu/util.c:666): exited, status=1"]),
+    cause(Group::Tools, "xtables-lock", &["can't open lock file {path}: {why}"])
+        .any_line()
+        .cause("iptables may not use its lock file {path} ({why}): CRIU runs in a user namespace or a sandbox without rights to /run")
+        .remedy("make {path} writable where CRIU runs (mount a tmpfs on /run, XTABLES_LOCKFILE), upgrade CRIU, which mounts its own /run there; or use --network-lock nftables or skip")
+        .examples(&["Fatal: can't open lock file /run/xtables.lock: Permission denied"]),
+    clue(Group::Tools, "nft-chain-busy", &["CHAIN_USER_DEL failed", "CHAIN_ADD failed", "CHAIN_DEL failed"])
+        .any_line()
+        .cause("the firewall chain CRIU of an earlier network lock is still there or in use: the lock was set twice, or an earlier run did not unlock")
+        .remedy("remove the leftover chain (iptables -F CRIU; iptables -D INPUT -j CRIU; iptables -X CRIU, the same with ip6tables), use --network-lock nftables or skip, upgrade CRIU")
+        .examples(&["line 7: CHAIN_USER_DEL failed (Device or resource busy): chain CRIU"]),
+    clue(Group::Tools, "command-failed", &["{tool} failed"])
+        .files(&["net.c"])
+        .except(&["IP tool", "Locking", "nft", "with -1", "returned"])
+        .cause("the program {tool} failed while the network namespace was saved or restored")
+        .remedy("look at its own message before this line; install iproute2, iptables and ip6tables where CRIU runs and load their kernel modules")
+        .examples(&["      1: Error (criu/net.c:1738): ip6tables-save failed"]),
 ];

@@ -19,7 +19,12 @@ pub(super) const RULES: &[Rule] = &[
         .cause("a shell job is restored, but CRIU's own standard input is not a terminal (started by a service, through RPC/swrk, ssh without -t, nohup, cron), so there is no terminal to give to it")
         .remedy("restore from a terminal: give CRIU a pty (pseudo-terminal) as stdin (ssh -t, script -qc '…' /dev/null, docker exec -it), keep --shell-job; or dump a process that has no terminal (setsid, stdin from /dev/null); or pass a terminal with --inherit-fd")
         .examples(&["(criu/tty.c:1014): tty: Don't have tty to inherit session from, aborting", "Error (tty.c:700): tty: Standard stream is not a terminal, aborting"]),
-    cause(Group::Tty, "tty-stdin-lost", &["Can't get self_stdin_fdid", "Can't dup stdin to SELF_STDIN_OFF", "Can't place stdin fd to fdstore"])
+    cause(Group::Tty, "fdstore-read", &["Unable to get a file descriptor with the {id} id"])
+        .during(Operation::Restore)
+        .cause("CRIU could not take a descriptor (for a shell job: its own standard input) out of its store; CRIU 3.8 had this broken")
+        .remedy("use another CRIU version than 3.8: upgrade (update) to a newer one; restore from a terminal with --shell-job, or dump the process without a terminal (setsid, stdin from /dev/null)")
+        .examples(&["2632: Error (criu/fdstore.c:112): Unable to get a file descriptor with the 0 id: Resource temporarily unavailable"]),
+    clue(Group::Tty, "tty-stdin-lost", &["Can't get self_stdin_fdid", "Can't dup stdin to SELF_STDIN_OFF", "Can't place stdin fd to fdstore"])
         .during(Operation::Restore)
         .cause("CRIU could not take over its own standard input for a shell job (broken in CRIU 3.8)")
         .remedy("use another CRIU version than 3.8 (update), or restore from a terminal with --shell-job; or dump the process without a terminal (setsid, stdin from /dev/null)")

@@ -43,6 +43,10 @@ pub(super) const RULES: &[Rule] = &[
         .cause("nobody listens at the path of a UNIX socket that the process was connected to: the server outside the tree is not running here, or its socket is at another path")
         .remedy("start the server (syslog /dev/log, D-Bus, …) or bind-mount its socket to the same path before the restore; use --ext-unix-sk on both sides")
         .examples(&["  12: Error (criu/sk-unix.c:1400): unix: Can't connect 34 socket: No such file or directory"]),
+    cause(Group::Unix, "unix-state", &["Non-stream socket {id} in established state"])
+        .cause("the datagram UNIX socket {id} is in state \"established\", as kernels from 5.15 on report it, which this CRIU takes for an error")
+        .remedy("upgrade CRIU to a newer version (3.17 or later)")
+        .examples(&["Error (criu/sk-unix.c:1858): unix: Non-stream socket 22249 in established state"]),
     clue(Group::Unix, "unix-bind", &["Can't bind id {id} ino", "ghost: Can't bind on socket id {id} ino", "Can't bind unix socket: {id}"])
         .during(Operation::Restore)
         .cause("a UNIX socket could not be bound to its path again: a stale socket file is in the way, or its directory does not exist here")
