@@ -83,3 +83,8 @@ pub use session::Session;
 pub use submission::OLDEST_SUPPORTED;
 pub use version::{ParseVersionError, Version};
 pub use worker::WorkerExit;
+
+// The examples of the front page compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct FrontPage;
