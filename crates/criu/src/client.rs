@@ -262,7 +262,7 @@ impl Criu {
         let prepared = restore.prepare()?;
         let work_dir = prepared.work_dir();
         let mut session = self.session_for(&prepared)?;
-        let answer = session.submit(prepared, After::Ends, hooks)?;
+        let answer = session.submit(prepared, After::restore(restore), hooks)?;
         outcome::of_restore(&answer, restore, work_dir.as_ref(), session.into_worker())
     }
 

@@ -1,15 +1,30 @@
 //! From the end of an exchange to its result.
 
-use std::time::Duration;
+use std::fs::File;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::exchange::Exchange;
 use crate::failure::{CriuErrno, Witness};
 use crate::link::{After, Link};
-use crate::outcome::StartedPageServer;
-use crate::request::Operation;
+use crate::outcome::{PageServerChild, StartedPageServer};
 use crate::rpc::CriuResp;
 use crate::worker::{Worker, WorkerExit};
+
+/// The time a request may take, and when that is over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl Limit {
+    /// Starts the clock.
+    pub(crate) fn from_now(timeout: Option<Duration>) -> Self {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        Self { timeout, deadline }
+    }
+}
 
 /// How an exchange with CRIU came to its end.
 #[derive(Debug)]
@@ -44,14 +59,13 @@ pub(crate) fn conclude(
     witness: &Witness,
     link: &mut Link,
     after: After,
-    timeout: Option<Duration>,
+    limit: Limit,
 ) -> Result<Box<CriuResp>> {
     let refusal = exchange.take_refusal();
     if let Ending::Answered(answer) = ending {
         if answer.success {
-            let becomes_command = witness.operation == Operation::Restore;
-            if after == After::Ends && !becomes_command {
-                finish(link);
+            if after == After::Ends {
+                finish(link, limit);
             }
             return match refusal {
                 None => Ok(answer),
@@ -63,8 +77,8 @@ pub(crate) fn conclude(
                 }),
             };
         }
-        let exit = finish(link);
-        let mut failure = witness.failure(exchange.last_hook(), exit, stderr(link));
+        let exit = finish(link, limit);
+        let mut failure = witness.failure(exchange.last_hook(), exit, take_stderr(link));
         failure.errno = answer.cr_errno.filter(|errno| *errno != 0).map(CriuErrno);
         failure.message = answer.cr_errmsg.as_ref().map(ToString::to_string);
         let failure = Box::new(failure);
@@ -80,10 +94,10 @@ pub(crate) fn conclude(
     }
 
     let exit = match &ending {
-        Ending::Closed => finish(link),
+        Ending::Closed => finish(link, limit),
         _ => link.worker.as_mut().and_then(Worker::kill),
     };
-    let failure = Box::new(witness.failure(exchange.last_hook(), exit, stderr(link)));
+    let failure = Box::new(witness.failure(exchange.last_hook(), exit, take_stderr(link)));
     Err(match (refusal, ending) {
         (Some((hook, source)), _) => Error::Hook {
             hook,
@@ -92,7 +106,7 @@ pub(crate) fn conclude(
             restored: None,
         },
         (None, Ending::TimedOut) => Error::TimedOut {
-            after: timeout.unwrap_or_default(),
+            after: limit.timeout.unwrap_or_default(),
             failure,
         },
         (None, Ending::Nonsense(problem)) => Error::Protocol { problem, failure },
@@ -101,15 +115,30 @@ pub(crate) fn conclude(
     })
 }
 
-fn finish(link: &mut Link) -> Option<WorkerExit> {
-    link.worker.as_mut().and_then(Worker::finish)
+fn finish(link: &mut Link, limit: Limit) -> Option<WorkerExit> {
+    link.worker.as_mut()?.finish(limit.deadline)
 }
 
-fn stderr(link: &mut Link) -> String {
-    link.worker.as_mut().map(Worker::stderr).unwrap_or_default()
+fn take_stderr(link: &mut Link) -> Option<File> {
+    link.worker.as_mut()?.take_stderr()
 }
 
+/// Reads the answer about a page server that runs by itself.
 pub(crate) fn started(answer: &CriuResp) -> StartedPageServer {
+    let (pid, port) = page_server(answer);
+    StartedPageServer {
+        pid: (pid > 0).then_some(pid),
+        port,
+    }
+}
+
+/// Reads the answer about a page server that is a child of the worker.
+pub(crate) fn started_child(answer: &CriuResp) -> PageServerChild {
+    let (pid, port) = page_server(answer);
+    PageServerChild { pid, port }
+}
+
+fn page_server(answer: &CriuResp) -> (i32, u16) {
     let server = answer.ps.as_ref();
     let pid = server.and_then(|server| server.pid).unwrap_or(0);
     // CRIU keeps the port in a signed 16-bit number; the low half is the port either way.
@@ -117,8 +146,5 @@ pub(crate) fn started(answer: &CriuResp) -> StartedPageServer {
         .and_then(|server| server.port)
         .unwrap_or(0)
         .to_le_bytes();
-    StartedPageServer {
-        pid,
-        port: u16::from_le_bytes([port[0], port[1]]),
-    }
+    (pid, u16::from_le_bytes([port[0], port[1]]))
 }

@@ -67,7 +67,11 @@ pub(crate) struct Exchange {
     kind: CriuReqType,
     last_hook: Option<Hook>,
     refusal: Option<(String, HookError)>,
+    panic: Option<Panic>,
 }
+
+/// What a panicking hook leaves for [`std::panic::resume_unwind`].
+type Panic = Box<dyn std::any::Any + Send>;
 
 impl Exchange {
     pub(crate) fn new(kind: CriuReqType) -> Self {
@@ -75,6 +79,7 @@ impl Exchange {
             kind,
             last_hook: None,
             refusal: None,
+            panic: None,
         }
     }
 
@@ -86,6 +91,24 @@ impl Exchange {
     /// Takes the first error of a hook, with the notification's name.
     pub(crate) fn take_refusal(&mut self) -> Option<(String, HookError)> {
         self.refusal.take()
+    }
+
+    /// Turns a hook's panic into a refusal, so that CRIU cleans up before the panic goes on.
+    pub(crate) fn settle(&mut self, outcome: std::thread::Result<HookResult>) -> HookResult {
+        outcome.unwrap_or_else(|panic| {
+            self.panic.get_or_insert(panic);
+            Err("the hook panicked".into())
+        })
+    }
+
+    /// Tells whether a hook has panicked: it may not be in a state to be called again.
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.panic.is_some()
+    }
+
+    /// Takes the panic of a hook, to go on with when all is cleaned up.
+    pub(crate) fn take_panic(&mut self) -> Option<Panic> {
+        self.panic.take()
     }
 
     /// Takes in what CRIU sent.

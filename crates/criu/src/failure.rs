@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -178,6 +178,9 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What a worker says outside its log is cut here.
+const STDERR_LIMIT_BYTES: u64 = 8 << 10;
+
 /// What is watched while an operation runs, to explain it if it fails.
 #[derive(Debug)]
 pub(crate) struct Witness {
@@ -212,9 +215,12 @@ impl Witness {
         &self,
         last_hook: Option<Hook>,
         worker_exit: Option<WorkerExit>,
-        stderr: String,
+        stderr: Option<File>,
     ) -> Failure {
-        let log = self.read_log(&stderr);
+        let (log, stderr) = match (&self.log, stderr) {
+            (LogPlace::Stderr, stderr) => (stderr.and_then(log_on_stderr), String::new()),
+            (_, stderr) => (self.read_log(), stderr.map(head).unwrap_or_default()),
+        };
         let diagnosis = log.as_ref().and_then(|report| match diagnose(&report.log) {
             Verdict::Failure(diagnosis) => Some(*diagnosis),
             _ => None,
@@ -235,13 +241,9 @@ impl Witness {
         }
     }
 
-    fn read_log(&self, stderr: &str) -> Option<LogReport> {
+    fn read_log(&self) -> Option<LogReport> {
         match &self.log {
-            LogPlace::Nowhere => None,
-            LogPlace::Stderr => Some(LogReport {
-                path: None,
-                log: Log::parse(stderr.as_bytes()),
-            }),
+            LogPlace::Nowhere | LogPlace::Stderr => None,
             LogPlace::File { path, .. } => {
                 let file = open_log(&self.log).ok().flatten()?;
                 if self.log_before.is_some() && FileIdentity::of(&file) == self.log_before {
@@ -255,6 +257,18 @@ impl Witness {
             }
         }
     }
+}
+
+fn log_on_stderr(file: File) -> Option<LogReport> {
+    let log = Log::read(file, Limits::default()).ok()?;
+    Some(LogReport { path: None, log })
+}
+
+/// Reads what a worker said outside its log: the dynamic loader, a wrapper script.
+fn head(file: File) -> String {
+    let mut text = Vec::new();
+    let _ = file.take(STDERR_LIMIT_BYTES).read_to_end(&mut text);
+    String::from_utf8_lossy(&text).trim_end().to_owned()
 }
 
 /// Enough of a file's identity to tell whether it was written since.

@@ -45,7 +45,7 @@ impl Feature {
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::MemoryTracking => {
-                "needs a kernel built with CONFIG_MEM_SOFT_DIRTY, or one whose PAGEMAP_SCAN tracks writes (6.7 and later)"
+                "needs a kernel built with CONFIG_MEM_SOFT_DIRTY, on a processor whose pages can carry the mark"
             }
             Self::LazyPages => {
                 "needs a kernel built with CONFIG_USERFAULTFD, and root or vm.unprivileged_userfaultfd=1"

@@ -70,7 +70,9 @@ pub use error::{Error, Result};
 pub use failure::{CriuErrno, Failure, LogReport, TargetState};
 pub use features::{Feature, Features};
 pub use notify::{Event, Hook, HookError, HookResult, Hooks, NoHooks};
-pub use outcome::{DumpOutcome, PreDumpOutcome, RestoreOutcome, RestoredChild, StartedPageServer};
+pub use outcome::{
+    DumpOutcome, PageServerChild, PreDumpOutcome, RestoreOutcome, RestoredChild, StartedPageServer,
+};
 pub use request::Operation;
 pub use request::check::Check;
 pub use request::cpuinfo::CpuInfo;

@@ -4,7 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::request::Prepared;
+use crate::request::{Prepared, Restore};
 use crate::transport::Connection;
 use crate::worker::{Streams, Worker, spawn_detached};
 
@@ -85,7 +85,7 @@ impl Link {
 
     /// Goes on after a request that succeeded.
     pub(crate) fn keep(&mut self, after: After) {
-        self.ended = after == After::Ends;
+        self.ended = after != After::Continues;
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -119,11 +119,24 @@ impl Link {
     }
 }
 
-/// What is left open after a request.
+/// What becomes of connection and worker after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
     /// CRIU ends the connection.
     Ends,
     /// CRIU waits for the next request, if this one succeeds.
     Continues,
+    /// CRIU ends the connection and becomes the command of [`crate::Restore::then_exec`].
+    BecomesCommand,
+}
+
+impl After {
+    /// What follows a restore.
+    pub(crate) fn restore(restore: &Restore) -> Self {
+        if restore.then_exec.is_empty() {
+            Self::Ends
+        } else {
+            Self::BecomesCommand
+        }
+    }
 }

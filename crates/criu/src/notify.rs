@@ -211,7 +211,8 @@ pub trait Hooks {
     }
     /// Takes the master of a restored terminal; see [`Event::OrphanPtsMaster`].
     ///
-    /// The default closes it, as CRIU's own command does.
+    /// The default closes it; the terminal is then gone and the restore fails. CRIU asks only where
+    /// [`crate::Restore::orphan_pts_master`] is set.
     fn orphan_pts_master(&mut self, _master: OwnedFd) -> HookResult {
         Ok(())
     }

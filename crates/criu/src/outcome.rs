@@ -49,13 +49,23 @@ pub struct RestoreOutcome {
     pub command: Option<Child>,
 }
 
-/// A page server that was started.
+/// A page server that runs by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StartedPageServer {
-    /// Its process, as CRIU sees it.
+    /// Its process, as CRIU sees it; `None` where CRIU does not tell (4.2 and 4.3 answer 0).
+    pub pid: Option<i32>,
+    /// The TCP port it listens on; 0 if it serves a connection that existed.
+    pub port: u16,
+}
+
+/// A page server that is a child of the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PageServerChild {
+    /// Its process, as CRIU sees it, for [`crate::Session::wait_pid`].
     pub pid: i32,
-    /// The TCP port it listens on.
+    /// The TCP port it listens on; 0 if it serves a connection that existed.
     pub port: u16,
 }
 
@@ -93,14 +103,9 @@ pub(crate) fn of_restore(
 ) -> Result<RestoreOutcome> {
     let pid = answer.restore.as_ref().map_or(-1, |restore| restore.pid);
     let statistics = statistics::of_restore(work_dir);
-    let command = match worker {
-        Some(worker) if !restore.then_exec.is_empty() => worker.into_child(),
-        Some(mut worker) => {
-            worker.finish();
-            None
-        }
-        None => None,
-    };
+    let command = worker
+        .filter(|_| !restore.then_exec.is_empty())
+        .and_then(Worker::into_child);
     let child = restore
         .as_child
         .then(|| RestoredChild::open(pid))

@@ -1,19 +1,24 @@
 //! A connection to one CRIU worker, and the requests made on it.
 
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitStatus;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criu_image::wire::Message;
 
-use crate::conclusion::{Ending, conclude, receive_ending, send_ending, started};
+use crate::conclusion::{
+    Ending, Limit, conclude, receive_ending, send_ending, started, started_child,
+};
 use crate::error::{Error, Result};
 use crate::exchange::{Exchange, Step};
 use crate::failure::Witness;
 use crate::features::Features;
 use crate::link::{After, Link};
 use crate::notify::{Hooks, NoHooks};
-use crate::outcome::{self, DumpOutcome, PreDumpOutcome, RestoreOutcome, StartedPageServer};
+use crate::outcome::{
+    self, DumpOutcome, PageServerChild, PreDumpOutcome, RestoreOutcome, StartedPageServer,
+};
 use crate::request::{Check, CpuInfo, Dump, Operation, PageServer, PreDump, Prepared, Restore};
 use crate::rpc::{CriuReq, CriuReqType, CriuResp};
 use crate::submission::{Submission, admit, newest_need, question, too_old};
@@ -121,13 +126,15 @@ impl Session {
 
     /// Starts a page server that is a child of the worker: [`Session::wait_pid`] waits for it.
     ///
+    /// It outlives a session that is dropped, and then ends once it has served its client.
+    ///
     /// # Errors
     ///
     /// Those of every request.
-    pub fn page_server_child(&mut self, server: &PageServer) -> Result<StartedPageServer> {
+    pub fn page_server_child(&mut self, server: &PageServer) -> Result<PageServerChild> {
         let prepared = server.prepare(CriuReqType::PageServerChld)?;
         let answer = self.submit(prepared, After::Continues, None)?;
-        Ok(started(&answer))
+        Ok(started_child(&answer))
     }
 
     /// Waits until a child of the worker ends, and ends the session.
@@ -225,7 +232,7 @@ impl Session {
     ) -> Result<RestoreOutcome> {
         let prepared = restore.prepare()?;
         let work_dir = prepared.work_dir();
-        let answer = self.submit(prepared, After::Ends, hooks)?;
+        let answer = self.submit(prepared, After::restore(restore), hooks)?;
         outcome::of_restore(&answer, restore, work_dir.as_ref(), self.link.worker.take())
     }
 
@@ -270,15 +277,14 @@ impl Session {
     ) -> Result<Box<CriuResp>> {
         self.link.begin()?;
         let mut exchange = Exchange::new(request.r#type);
-        let ending = self.converse(&request.encode(), &mut exchange, hooks);
-        let answer = conclude(
-            ending,
-            exchange,
-            witness,
-            &mut self.link,
-            after,
-            self.timeout,
-        )?;
+        let limit = Limit::from_now(self.timeout);
+        let ending = self.converse(&request.encode(), &mut exchange, hooks, limit);
+        let panic = exchange.take_panic();
+        let answer = conclude(ending, exchange, witness, &mut self.link, after, limit);
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+        let answer = answer?;
         self.link.keep(after);
         Ok(answer)
     }
@@ -288,10 +294,9 @@ impl Session {
         request: &[u8],
         exchange: &mut Exchange,
         hooks: &mut dyn Hooks,
+        limit: Limit,
     ) -> Ending {
-        let deadline = self
-            .timeout
-            .and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = limit.deadline;
         let connection = &self.link.connection;
         let mut outgoing = request.to_vec();
         loop {
@@ -310,7 +315,12 @@ impl Session {
                 Step::Nonsense(problem) => return Ending::Nonsense(problem),
                 Step::Notify(mut notification) => {
                     let mut external = Vec::new();
-                    let result = hooks.on(notification.event(&mut external));
+                    let event = notification.event(&mut external);
+                    let result = if exchange.has_panicked() {
+                        Ok(())
+                    } else {
+                        exchange.settle(catch_unwind(AssertUnwindSafe(|| hooks.on(event))))
+                    };
                     outgoing = exchange.reply(notification, result, &external);
                 }
             }

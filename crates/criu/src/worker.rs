@@ -1,7 +1,7 @@
 //! The `criu swrk` process that serves one connection.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -21,10 +21,10 @@ use crate::transport::{Connection, wait};
 const SOCKET_NUMBER: RawFd = 3;
 
 /// How long a worker that has answered may take to exit before it is killed.
-pub(crate) const EXIT_GRACE: Duration = Duration::from_secs(10);
+const EXIT_GRACE: Duration = Duration::from_secs(5);
 
-/// What a worker says outside its log (the dynamic loader, a wrapper script) is cut here.
-const STDERR_LIMIT: u64 = 8 << 10;
+/// What it is given even when the deadline of the request has passed.
+const EXIT_GRACE_MIN: Duration = Duration::from_millis(100);
 
 /// How a worker process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,11 +136,12 @@ impl Worker {
         self.pidfd.as_fd()
     }
 
-    /// Waits for the worker to end by itself, then reaps it; kills it after a grace period.
-    pub(crate) fn finish(&mut self) -> Option<WorkerExit> {
-        let deadline = Instant::now().checked_add(EXIT_GRACE);
+    /// Waits for the worker to end by itself, then reaps it; kills it after a grace period that the
+    /// request's deadline shortens.
+    pub(crate) fn finish(&mut self, deadline: Option<Instant>) -> Option<WorkerExit> {
+        let until = Instant::now().checked_add(exit_grace(deadline));
         if matches!(
-            wait(&[(self.pidfd.as_fd(), PollFlags::IN)], deadline),
+            wait(&[(self.pidfd.as_fd(), PollFlags::IN)], until),
             Ok(true)
         ) {
             self.child.as_mut()?.wait().ok().map(WorkerExit::from)
@@ -154,15 +155,10 @@ impl Worker {
         reap(self.child.as_mut()?)
     }
 
-    /// Returns what the worker printed to standard error.
-    pub(crate) fn stderr(&mut self) -> String {
-        let mut text = Vec::new();
-        if let Some(file) = &mut self.stderr
-            && file.rewind().is_ok()
-        {
-            let _ = file.take(STDERR_LIMIT).read_to_end(&mut text);
-        }
-        String::from_utf8_lossy(&text).trim_end().to_owned()
+    /// Returns what the worker printed to standard error, from its beginning.
+    pub(crate) fn take_stderr(&mut self) -> Option<File> {
+        let mut file = self.stderr.take()?;
+        file.rewind().ok().map(|()| file)
     }
 
     /// Hands the process over: after a restore with a command to run, the worker has become it.
@@ -176,6 +172,12 @@ impl Drop for Worker {
         // A child that was waited for already keeps its status; this is then a no-op.
         let _ = self.child.as_mut().and_then(reap);
     }
+}
+
+/// How long a worker may still take to exit, in a request with this deadline.
+pub(crate) fn exit_grace(deadline: Option<Instant>) -> Duration {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    left.map_or(EXIT_GRACE, |left| left.clamp(EXIT_GRACE_MIN, EXIT_GRACE))
 }
 
 /// Starts a worker that is *not* a descendant of the calling process, for a process that dumps

@@ -56,10 +56,11 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     let criu = global.criu()?;
     make_directory(images)?;
     let tried = || format!("serving pages into {}", images.display());
-    let announce = |pid: i32, port: u16| {
+    let announce = |pid: Option<i32>, port: u16| {
         let value = json!({ "pid": pid, "port": port, "images": images });
         result(global, &value, || {
-            format!("page server {pid} listens on port {port}\n")
+            let name = pid.map(|pid| format!(" {pid}")).unwrap_or_default();
+            format!("page server{name} listens on port {port}\n")
         })
     };
     if arguments.detach {
@@ -73,7 +74,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     let started = session
         .page_server_child(&server)
         .map_err(|error| Problem::during(error, tried()))?;
-    announce(started.pid, started.port)?;
+    announce(Some(started.pid), started.port)?;
     let status = session
         .wait_pid(started.pid)
         .map_err(|error| Problem::during(error, tried()))?;
