@@ -159,6 +159,12 @@ impl PrivateApt {
             self.source = self.source.with_key(&keyring);
             return self.try_update(suites);
         }
+        if text.contains("is expired") {
+            return Err(failure.with_remedy(
+                "this machine's clock is wrong, or its archive is an old copy; of a copy you trust, say so to apt: \
+                 Acquire::Check-Valid-Until \"false\";",
+            ));
+        }
         // One suite that the archive lacks fails them all; find out which ones there are.
         let present: Vec<&str> = suites
             .iter()
@@ -310,7 +316,6 @@ impl PrivateApt {
              Dir::Etc::parts \"/dev/null\";\n\
              Dir::Etc::sourcelist \"{root}/etc/private.sources\";\n\
              Dir::Etc::sourceparts \"/dev/null\";\n\
-             Dir::Etc::trusted \"/etc/apt/trusted.gpg\";\n\
              Dir::Etc::trustedparts \"/etc/apt/trusted.gpg.d/\";\n\
              Dir::Etc::netrc \"/etc/apt/auth.conf\";\n\
              Dir::Etc::netrcparts \"/etc/apt/auth.conf.d\";\n\
@@ -318,6 +323,10 @@ impl PrivateApt {
              Acquire::Retries \"3\";\n\
              Debug::NoLocking \"1\";\n"
         ));
+        // The old single key file; apt warns where it is named in vain.
+        if Path::new("/etc/apt/trusted.gpg").exists() {
+            text.push_str("Dir::Etc::trusted \"/etc/apt/trusted.gpg\";\n");
+        }
         // apt's download user cannot enter a directory below /root; apt would warn and go on as root anyway.
         text.push_str("APT::Sandbox::User \"root\";\n");
         Ok(text)

@@ -58,8 +58,8 @@ pub(crate) fn any() -> Outcome<WorkingCriu> {
         return Ok(installed);
     }
     // What was obtained before works without asking the archive again.
-    for series in SERIES {
-        if let Some(cached) = cached(&home().join(series)) {
+    for name in ["distribution", SERIES[0], SERIES[1]] {
+        if let Some(cached) = cached(&home().join(name)) {
             return Ok(cached);
         }
     }

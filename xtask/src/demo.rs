@@ -1,21 +1,16 @@
 //! `cargo xtask demo`: a running process is taken off the machine and put back, step by step.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid,
-};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::criu::{self, target_directory, workspace_directory};
 use crate::failure::{Doing, Failure, Outcome};
+use crate::stage::{Stage, wait_for};
 use crate::tool;
-
-/// How long anything of the demo may take.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `cargo xtask demo`.
 pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
@@ -29,10 +24,8 @@ pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
     let programs = build()?;
     println!("   {}", programs.criuctl.display());
     let start = Instant::now();
-    // The restored process is an orphan: it shall become ours, so that nothing of it stays behind.
-    set_child_subreaper(Some(getpid())).doing("cannot adopt the restored process")?;
-    let stage = Stage::set(&programs.counter)?;
-    play(&stage, &programs, &criu.path)?;
+    let mut stage = Stage::set(&programs.counter)?;
+    play(&mut stage, &programs, &criu.path)?;
     drop(stage);
     println!(
         "Done in {:.1} s; process and files are gone.",
@@ -41,8 +34,9 @@ pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
     Ok(())
 }
 
-fn play(stage: &Stage, programs: &Programs, criu: &Path) -> Outcome<()> {
+fn play(stage: &mut Stage, programs: &Programs, criu: &Path) -> Outcome<()> {
     println!("3. A process that counts");
+    println!("   $ {}", stage.counter_command());
     let mut counter = stage.start_counter()?;
     let pid = Pid::from_child(&counter);
     let number = pid.as_raw_nonzero();
@@ -149,91 +143,6 @@ fn build() -> Outcome<Programs> {
     })
 }
 
-/// The directory the demo plays in. It and every process started from a program in it go away on drop, and also when
-/// this program is killed or interrupted: a shell waits for that on the other end of a pipe.
-struct Stage {
-    directory: PathBuf,
-    cleaner: Child,
-}
-
-impl Stage {
-    fn set(counter: &Path) -> Outcome<Self> {
-        let directory = std::env::temp_dir().join(format!("criu-demo-{}", std::process::id()));
-        fs::create_dir(&directory).doing(format_args!("cannot create {}", directory.display()))?;
-        // In a session of its own, where Ctrl-C does not reach it. Programs are told by their executable, which lies
-        // in a directory only the demo knows.
-        let script = "trap '' INT TERM HUP; read -r _; for p in /proc/[0-9]*; do case \"$(readlink \"$p/exe\")\" in \
-                      \"$0\"/*) kill -9 \"${p#/proc/}\";; esac; done; rm -rf \"$0\"";
-        let cleaner = Command::new("setsid")
-            .args(["sh", "-c", script])
-            .arg(&directory)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .doing("cannot run setsid")
-            .inspect_err(|_| drop(fs::remove_dir_all(&directory)))?;
-        let stage = Stage { directory, cleaner };
-        for name in ["state", "bin"] {
-            let path = stage.directory.join(name);
-            fs::create_dir(&path).doing(format_args!("cannot create {}", path.display()))?;
-        }
-        fs::copy(counter, stage.counter())
-            .doing(format_args!("cannot copy {}", counter.display()))?;
-        Ok(stage)
-    }
-
-    fn counter(&self) -> PathBuf {
-        self.directory.join("bin/counter")
-    }
-
-    fn start_counter(&self) -> Outcome<Child> {
-        let mut command = Command::new(self.counter());
-        command
-            .arg(self.directory.join("state"))
-            .current_dir("/")
-            .env_clear();
-        println!("   $ {}", tool::words(&command));
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .doing(format_args!("cannot run {}", self.counter().display()))?;
-        wait_for(|| Ok(self.count() > 0))
-            .map_err(|failure| failure.while_doing("the process does not count"))?;
-        Ok(child)
-    }
-
-    /// How far the process has counted; it writes that to a file.
-    fn count(&self) -> u64 {
-        let text = fs::read_to_string(self.directory.join("state/count")).unwrap_or_default();
-        text.trim().parse().unwrap_or(0)
-    }
-
-    fn watch(&self, pid: i32, times: u32) -> Outcome<()> {
-        print!("   process {pid} counts:");
-        for _ in 0..times {
-            std::thread::sleep(Duration::from_millis(250));
-            print!(" {}", self.count());
-            std::io::stdout()
-                .flush()
-                .doing("cannot write to standard output")?;
-        }
-        println!();
-        Ok(())
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        // The end of its input is its sign to clean up.
-        drop(self.cleaner.stdin.take());
-        let _ = self.cleaner.wait();
-    }
-}
-
 /// Shows a command as a person would type it, and what it prints.
 fn show(command: &mut Command) -> Outcome<()> {
     let typed = tool::words(command);
@@ -275,17 +184,6 @@ fn list(images: &Path) -> Outcome<()> {
             .map(|(name, len)| format!("{name:<22} {len:>7}"))
             .collect();
         println!("     {}", cells.join("   "));
-    }
-    Ok(())
-}
-
-fn wait_for(mut condition: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition()? {
-        if Instant::now() > deadline {
-            return Err(Failure::new(format!("{PATIENCE:?} have passed")));
-        }
-        std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }

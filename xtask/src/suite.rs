@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::criu::{self, target_directory, workspace_directory};
 use crate::failure::{Doing, Failure, Outcome};
-use crate::licences::{self, text_of};
+use crate::licences;
 use crate::packages::{self, Needed};
-use crate::{oracle, tool};
+use crate::{examples, oracle, tool};
 
 /// Programs the tests call that cargo does not bring.
 pub(crate) const NEEDED: &[Needed] = &[
@@ -44,9 +44,6 @@ pub(crate) const NEEDED: &[Needed] = &[
 
 /// By what the tests know the CRIUs of [`criu::SERIES`].
 pub(crate) const CRIU_VARIABLES: [&str; 2] = ["CRIU_TEST_4_2", "CRIU_TEST_4_3"];
-
-/// How long an example may run.
-const EXAMPLE_PATIENCE: Duration = Duration::from_secs(120);
 
 /// `cargo xtask test`.
 pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
@@ -211,41 +208,27 @@ impl Run {
         Err(Failure::new(format!("{words} ended with {status}")))
     }
 
-    /// Runs every example; each must do without arguments and end well.
+    /// Runs every example and counts it like a test.
     fn examples(&mut self) -> Outcome<()> {
-        let metadata = licences::metadata(&self.workspace)?;
-        let members = metadata["workspace_members"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        let packages = metadata["packages"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let examples = examples::all(&licences::metadata(&self.workspace)?);
+        let criu = self
+            .environment
+            .get("CRIU_TEST_4_3")
+            .ok_or_else(|| Failure::new("there is no CRIU to run them with"))?;
+        let log = examples::good_log(criu)?;
         let mut failed = Vec::new();
-        for package in packages
-            .iter()
-            .filter(|package| members.contains(&package["id"]))
-        {
-            for target in package["targets"]
-                .as_array()
-                .map(Vec::as_slice)
-                .unwrap_or_default()
-            {
-                let is_example = target["kind"]
-                    .as_array()
-                    .is_some_and(|kinds| kinds.iter().any(|kind| kind == "example"));
-                if is_example {
-                    let name = text_of(&target["name"]);
-                    println!("example {name}");
-                    match self.example(name) {
-                        Ok(()) => self.tally.passed += 1,
-                        Err(failure) => {
-                            self.tally.failed += 1;
-                            println!("example {name} FAILED: {failure}");
-                            failed.push(name.to_owned());
-                        }
-                    }
+        for example in examples {
+            let program = target_directory()
+                .join("debug/examples")
+                .join(&example.name);
+            let mut command = self.command(&program);
+            command.env("CRIU", criu);
+            match example.run(command, &log) {
+                Ok(()) => self.tally.passed += 1,
+                Err(failure) => {
+                    self.tally.failed += 1;
+                    println!("example {} FAILED: {failure}", example.name);
+                    failed.push(example.name);
                 }
             }
         }
@@ -254,43 +237,6 @@ impl Run {
         } else {
             Err(Failure::new(format!("failed: {}", failed.join(", "))))
         }
-    }
-
-    fn example(&self, name: &str) -> Outcome<()> {
-        let directory = std::env::temp_dir().join(format!("xtask-example-{}", std::process::id()));
-        fs::create_dir_all(&directory)
-            .doing(format_args!("cannot create {}", directory.display()))?;
-        let program = target_directory().join("debug/examples").join(name);
-        let mut command = self.command(&program);
-        command.current_dir(&directory);
-        if let Some(criu) = self.environment.get("CRIU_TEST_4_3") {
-            command.env("CRIU", criu);
-        }
-        let result = (|| {
-            let mut child = command
-                .spawn()
-                .doing(format_args!("cannot run {}", program.display()))?;
-            let deadline = Instant::now() + EXAMPLE_PATIENCE;
-            loop {
-                if let Some(status) = child.try_wait().doing("cannot wait for it")? {
-                    return if status.success() {
-                        Ok(())
-                    } else {
-                        Err(Failure::new(format!("it ended with {status}")))
-                    };
-                }
-                if Instant::now() > deadline {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    return Err(Failure::new(format!(
-                        "it still ran after {EXAMPLE_PATIENCE:?}"
-                    )));
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        })();
-        let _ = fs::remove_dir_all(&directory);
-        result
     }
 
     fn command(&self, program: &Path) -> Command {

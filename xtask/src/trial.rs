@@ -58,10 +58,13 @@ fn dump_and_restore(criu: &Path, scratch: &Path) -> Outcome<()> {
 }
 
 fn dump_and_restore_into(criu: &Path, images: &Path) -> Outcome<()> {
-    // A session of its own, so that CRIU has no terminal to care for.
+    // A session of its own, so that CRIU has no terminal to care for; and none of what we were started with, such as
+    // the pipes of a `make`, which would be part of the checkpoint.
+    let bare = "for fd in /proc/self/fd/*; do fd=${fd##*/}; [ \"$fd\" -le 2 ] || eval \"exec $fd>&-\"; done; \
+                exec sleep 1000";
     let mut process = Spawned::start(
         Command::new("setsid")
-            .args(["sleep", "1000"])
+            .args(["bash", "-c", bare])
             .current_dir("/"),
     )?;
     process.wait_until_it_runs("sleep")?;
