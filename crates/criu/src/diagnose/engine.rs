@@ -4,6 +4,7 @@
 //! [`Role::Clue`]. What comes after CRIU began to clean up is a consequence of what made it give up.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use super::pattern::Captures;
 use super::rule::{Reach, Role, Rule};
@@ -12,8 +13,17 @@ use crate::log::{Entry, Level, Log, Operation, Outcome, outcome_of};
 
 /// Lines before and after a line in which [`Rule`]s look for their surroundings.
 const NEIGHBOURHOOD: usize = 40;
+/// Errors this close to each other, with nothing between, report the same thing.
+const CHAIN: Duration = Duration::from_millis(1);
 /// Lines shown around the root.
 const CONTEXT: usize = 3;
+/// Rules for lines that say only that something failed.
+const GENERIC: &[&str] = &[
+    "operation-failed",
+    "dump-step-failed",
+    "epoll-dump-failed",
+    "parasite-command",
+];
 /// Harmless lines listed for a log without failure.
 const HARMLESS: usize = 20;
 
@@ -122,7 +132,7 @@ impl<'l> Run<'l> {
         let operation = outcome
             .map(|(_, operation, _)| operation)
             .or_else(|| guess(entries));
-        let lines = entries
+        let mut lines: Vec<Line<'l>> = entries
             .iter()
             .enumerate()
             .map(|(at, entry)| {
@@ -137,6 +147,7 @@ impl<'l> Run<'l> {
                 Line { entry, known, role }
             })
             .collect();
+        promote_tool_output(&mut lines);
         Self {
             lines,
             operation,
@@ -163,10 +174,15 @@ impl<'l> Run<'l> {
         let work = 0..cleanup;
         let all = 0..self.lines.len();
         self.first(work.clone(), &[Role::Cause])
+            .map(|cause| self.start_of_chain(cause))
             .or_else(|| self.first(work.clone(), &[Role::Clue]))
             .or_else(|| {
-                self.first(work, &[Role::Consequence])
-                    .and_then(|_| self.last_act())
+                // A restore's tasks work at the same time: the last line is not of the one that failed.
+                let told = self.first(work, &[Role::Consequence])?;
+                match self.operation {
+                    Some(Operation::Restore) => Some(told),
+                    _ => self.last_act(),
+                }
             })
             .or_else(|| self.first(all.clone(), &[Role::Cause]))
             .or_else(|| self.first(all.clone(), &[Role::Clue]))
@@ -174,20 +190,40 @@ impl<'l> Run<'l> {
             .or_else(|| self.first(all, &[Role::Consequence]))
     }
 
+    /// The first of the errors that `cause` ends: functions report from the innermost outwards, in the
+    /// same moment. Only errors no rule knows count; what is known has its place in the order.
+    fn start_of_chain(&self, cause: usize) -> usize {
+        let time = |at: usize| self.lines.get(at).and_then(|line| line.entry.time);
+        let mut start = cause;
+        while let Some(before) = start.checked_sub(1)
+            && let Some(line) = self.lines.get(before)
+            && line.entry.level == Level::Error
+            && line.known.is_none()
+            && let (Some(earlier), Some(later)) = (time(before), time(start))
+            && later.saturating_sub(earlier) <= CHAIN
+        {
+            start = before;
+        }
+        start
+    }
+
     /// What CRIU did last before a failure that it gave no reason for, if the log is verbose.
     fn last_act(&self) -> Option<usize> {
-        let complaint = self
-            .first(0..self.lines.len(), &[Role::Consequence])?
-            .min(self.cleanup());
+        let step = |line: &Line<'_>| {
+            line.known
+                .as_ref()
+                .is_some_and(|known| GENERIC.contains(&known.rule.id))
+        };
+        let complaint = self.lines.iter().position(step)?.min(self.cleanup());
         let at = self.lines.get(..complaint)?.iter().rposition(|line| {
             let message = line.entry.message();
-            line.role.is_none() && message.chars().any(char::is_alphabetic) && !is_chatter(message)
+            matches!(line.role, None | Some(Role::Consequence))
+                && message.chars().any(char::is_alphabetic)
+                && !is_chatter(message)
         })?;
         // Lines without time stamp are somebody else's.
-        self.lines
-            .get(at)
-            .filter(|line| line.entry.time.is_some())
-            .map(|_| at)
+        let verbose = |line: &Line<'_>| line.entry.time.is_some() || line.role.is_some();
+        self.lines.get(at).is_some_and(verbose).then_some(at)
     }
 
     /// A success can be none: a task that failed in its last steps, or died right after.
@@ -201,7 +237,7 @@ impl<'l> Run<'l> {
         let after = (closing..self.lines.len()).find(|&at| {
             self.lines.get(at).is_some_and(|line| {
                 line.entry.level == Level::Error
-                    && line.role.is_some_and(|role| role != Role::Noise)
+                    && matches!(line.role, Some(Role::Cause | Role::Clue))
             })
         });
         let marked = self.lines.iter().position(despite);
@@ -291,6 +327,29 @@ impl<'l> Run<'l> {
             remedy,
             context,
         })
+    }
+}
+
+/// The last words of a program that CRIU ran and that failed are a reason: they stand, without CRIU's
+/// marks, right before CRIU's report of its exit.
+fn promote_tool_output(lines: &mut [Line<'_>]) {
+    const REPORT: &str = "exited, status=";
+    for at in 1..lines.len() {
+        let [.., output, report] = lines.get(..=at).unwrap_or_default() else {
+            continue;
+        };
+        let foreign = output.known.is_none()
+            && output.entry.level == Level::Untagged
+            && output.entry.time.is_none()
+            && output.entry.message().chars().any(char::is_alphabetic);
+        let reported =
+            report.entry.level == Level::Error && report.entry.message().starts_with(REPORT);
+        if foreign
+            && reported
+            && let Some(output) = lines.get_mut(at - 1)
+        {
+            output.role = Some(Role::Clue);
+        }
     }
 }
 

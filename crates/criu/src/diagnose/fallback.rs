@@ -12,13 +12,19 @@ pub(super) fn explain(entry: &Entry, operation: Option<Operation>) -> (String, S
             .trim_end()
             .trim_end_matches(['.', '!', ')'])
             .ends_with(errno.text)
-            || message.contains(errno.number)
     });
 
     let mut cause = match operation {
         Some(operation) => format!("the {operation} stopped here: "),
         None => String::from("CRIU stopped here: "),
     };
+    if entry.level == Level::Untagged && entry.time.is_none() {
+        let cause = format!(
+            "a program that CRIU ran failed and said: {}",
+            message.trim()
+        );
+        return (cause, format!("{TOOL}; {GENERAL}"));
+    }
     if entry.level == Level::Untagged {
         cause = match operation {
             Some(operation) => format!(
@@ -56,203 +62,211 @@ const GENERAL: &str = "if that does not help, run again with -v4 and read the li
      `criu check --all` to see what kernel and configuration lack, and try a newer version of CRIU (upgrade): \
      many failures are fixed there";
 
+const TOOL: &str = "run that program by hand and fix what it complains about: iptables-restore and ip6tables-restore need their \
+     kernel modules (ip_tables, xt_mark) and a recent version (or use --network-lock nftables, or skip), ip needs \
+     iproute2, tmpfs content needs GNU tar";
+
 struct Errno {
     text: &'static str,
-    /// The way `returned -22`-like messages end.
-    number: &'static str,
     meaning: &'static str,
     remedy: &'static str,
 }
 
-/// A text that no message contains.
-const NEVER: &str = "\u{0}";
-
 const ERRNOS: &[Errno] = &[
     Errno {
         text: "Operation not permitted",
-        number: NEVER,
         meaning: "the kernel refused it: CRIU lacks a privilege (EPERM)",
         remedy: "run CRIU as root with all capabilities (CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_NET_ADMIN, CAP_SYS_RESOURCE, CAP_CHECKPOINT_RESTORE; in a container: privileged, seccomp unconfined), and look for a security module (AppArmor, SELinux, seccomp filter) in the kernel log that forbids it",
     },
     Errno {
         text: "Permission denied",
-        number: NEVER,
         meaning: "access was denied (EACCES): file permissions or a security module such as SELinux or AppArmor",
         remedy: "check owner and permissions (chmod, chown) of the path, run CRIU as root, and look for SELinux (avc: denied) or AppArmor messages in the kernel log",
     },
     Errno {
         text: "No such file or directory",
-        number: NEVER,
         meaning: "a file, directory or program it needs does not exist here (ENOENT)",
         remedy: "provide the same file at the same path (copy it, bind-mount it, or install the missing package); if it is below /proc or /sys, the kernel lacks the feature (CONFIG_*)",
     },
     Errno {
         text: "No space left on device",
-        number: NEVER,
         meaning: "a file system is full (ENOSPC), or a limit on the number of such objects is reached",
         remedy: "free disk space for the images and work directory, or raise the limit",
     },
     Errno {
         text: "Cannot allocate memory",
-        number: NEVER,
         meaning: "memory ran out or an address range is in the way (ENOMEM)",
         remedy: "give the machine or the container's memory cgroup more memory or swap, check vm.overcommit_memory, vm.max_map_count and ulimits",
     },
     Errno {
         text: "File exists",
-        number: NEVER,
         meaning: "something of that name or number is already there (EEXIST)",
         remedy: "remove or rename what is in the way, or restore into fresh namespaces",
     },
     Errno {
         text: "Device or resource busy",
-        number: NEVER,
         meaning: "what it needs is in use by somebody else (EBUSY)",
         remedy: "stop what uses it (unmount it, stop the other program) and try again",
     },
     Errno {
         text: "Too many open files",
-        number: NEVER,
         meaning: "the limit of open files is reached (EMFILE)",
         remedy: "raise RLIMIT_NOFILE (ulimit -n) and fs.nr_open for CRIU",
     },
     Errno {
         text: "Read-only file system",
-        number: NEVER,
         meaning: "it has to write where the file system is read-only (EROFS)",
         remedy: "make it writable: remount it rw, or in a container use a writable volume or tmpfs for that path",
     },
     Errno {
         text: "Address already in use",
-        number: NEVER,
         meaning: "the network address and port are taken (EADDRINUSE)",
         remedy: "stop the process that uses the address and port (ss -tulpn), or restore in a network namespace of its own",
     },
     Errno {
         text: "Cannot assign requested address",
-        number: NEVER,
         meaning: "the IP address does not exist on this machine (EADDRNOTAVAIL)",
         remedy: "give an interface the same IP address as at the dump (ip addr add) before restoring, or use --tcp-close",
     },
     Errno {
         text: "Connection refused",
-        number: NEVER,
         meaning: "nobody listens at the other end (ECONNREFUSED)",
         remedy: "start the server there (page server, lazy-pages daemon, service) first, check address and port",
     },
     Errno {
         text: "Connection timed out",
-        number: NEVER,
         meaning: "the other end does not answer (ETIMEDOUT)",
         remedy: "check address, port and firewall on the way",
     },
     Errno {
         text: "No such process",
-        number: NEVER,
         meaning: "the process is gone (ESRCH): it ended while CRIU worked on it, or the pid is wrong",
         remedy: "check that the process still runs and that the pid is right in CRIU's own pid namespace; look for the reason of its end above",
     },
     Errno {
         text: "No child processes",
-        number: NEVER,
         meaning: "somebody else waited for CRIU's child (ECHILD): SIGCHLD is ignored or handled in the caller",
         remedy: "do not ignore SIGCHLD in the process that runs CRIU",
     },
     Errno {
         text: "Function not implemented",
-        number: NEVER,
         meaning: "this kernel does not have the system call (ENOSYS)",
         remedy: "use a newer kernel or one with the missing CONFIG_* option (`criu check --all` tells which); in a sandbox such as gVisor or WSL1 CRIU cannot work",
     },
     Errno {
         text: "Operation not supported",
-        number: NEVER,
         meaning: "the kernel or file system does not support this (EOPNOTSUPP)",
         remedy: "use another file system or a newer kernel, or avoid the feature",
     },
     Errno {
         text: "Protocol not supported",
-        number: NEVER,
         meaning: "the kernel has no support for this protocol (EPROTONOSUPPORT)",
         remedy: "load the kernel module for it, or enable its CONFIG_* option",
     },
     Errno {
         text: "No such device",
-        number: NEVER,
         meaning: "the device or its driver is not here (ENODEV)",
         remedy: "load the driver's kernel module; the restoring machine must have the same devices",
     },
     Errno {
         text: "No such device or address",
-        number: NEVER,
         meaning: "nothing is behind this name any more (ENXIO)",
         remedy: "provide the device, or what listens behind the name",
     },
     Errno {
         text: "Not a directory",
-        number: NEVER,
         meaning: "a component of the path is no directory here (ENOTDIR)",
         remedy: "make the file system look as it did at the dump",
     },
     Errno {
         text: "Is a directory",
-        number: NEVER,
         meaning: "there is a directory where a file is expected (EISDIR)",
         remedy: "make the file system look as it did at the dump",
     },
     Errno {
         text: "Directory not empty",
-        number: NEVER,
         meaning: "a directory that CRIU has to remove or cover has something in it (ENOTEMPTY)",
         remedy: "clean the directory",
     },
     Errno {
         text: "Invalid argument",
-        number: NEVER,
         meaning: "the kernel rejected the arguments (EINVAL): often kernel and CRIU do not fit each other",
         remedy: "use a CRIU version as new as the kernel (upgrade CRIU, delete /run/criu.kdat), or a kernel it was made for",
     },
     Errno {
         text: "Input/output error",
-        number: NEVER,
         meaning: "reading or writing failed at the device (EIO)",
         remedy: "check the device, the file system and the kernel log",
     },
     Errno {
         text: "Bad address",
-        number: NEVER,
         meaning: "memory at that address is not mapped as expected (EFAULT)",
         remedy: "use a newer CRIU; the memory layout is one it did not expect",
     },
     Errno {
         text: "Broken pipe",
-        number: NEVER,
         meaning: "the other end went away (EPIPE)",
         remedy: "look at the log of the other end: its failure comes first",
     },
     Errno {
         text: "Resource temporarily unavailable",
-        number: NEVER,
         meaning: "a limit is reached or nothing is there to read (EAGAIN)",
         remedy: "raise the limit of processes (ulimit -u, pids cgroup) or memory locked (ulimit -l)",
     },
     Errno {
         text: "Inappropriate ioctl for device",
-        number: NEVER,
         meaning: "the file is not of the kind CRIU expects (ENOTTY)",
         remedy: "make sure that standard input is a terminal where one is needed, and that the same kind of file is at the same path",
     },
     Errno {
         text: "Value too large for defined data type",
-        number: NEVER,
         meaning: "a number is too large for this kernel or build (EOVERFLOW)",
         remedy: "use a newer CRIU and a 64-bit build",
     },
     Errno {
         text: "Text file busy",
-        number: NEVER,
         meaning: "a program that runs cannot be written (ETXTBSY)",
         remedy: "stop the processes that run the file",
+    },
+    Errno {
+        text: "File too large",
+        meaning: "a limit on the size of files is reached (EFBIG)",
+        remedy: "raise the limit (ulimit -f) or use a file system that takes larger files",
+    },
+    Errno {
+        text: "Disk quota exceeded",
+        meaning: "the user's disk quota is used up (EDQUOT)",
+        remedy: "free space or write the images elsewhere",
+    },
+    Errno {
+        text: "Network is unreachable",
+        meaning: "there is no route to that address (ENETUNREACH)",
+        remedy: "set up the same addresses and routes as at the dump before restoring",
+    },
+    Errno {
+        text: "Interrupted system call",
+        meaning: "CRIU's time limit or a signal interrupted it (EINTR)",
+        remedy: "raise the limit with --timeout SECONDS",
+    },
+    Errno {
+        text: "Stale file handle",
+        meaning: "the file behind the handle is gone, or its file system cannot open files by handle (ESTALE)",
+        remedy: "avoid overlayfs and network file systems for watched files, use --force-irmap",
+    },
+    Errno {
+        text: "Too many links",
+        meaning: "a file system or kernel limit on links or pipes is reached (EMLINK)",
+        remedy: "raise the limit or clean up leftovers",
+    },
+    Errno {
+        text: "Address family not supported by protocol",
+        meaning: "the kernel has no such network protocol family (EAFNOSUPPORT)",
+        remedy: "enable it (IPv6: no ipv6.disable=1; modprobe), or upgrade CRIU, which may cope without",
+    },
+    Errno {
+        text: "Connection reset by peer",
+        meaning: "the other end closed the connection (ECONNRESET)",
+        remedy: "look at the log of the other end: its failure comes first",
     },
 ];
 
@@ -516,8 +530,8 @@ const AREAS: &[Area] = &[
     Area {
         modules: &[],
         files: &["kerndat.c", "cr-check.c"],
-        does: "finds out what the kernel can do",
-        remedy: "run `criu check --all`; delete /run/criu.kdat after changing kernel or CRIU",
+        does: "finds out what the kernel can do when it starts",
+        remedy: "run CRIU as root, privileged and without a seccomp filter; use a kernel with CONFIG_CHECKPOINT_RESTORE=y; delete /run/criu.kdat after changing kernel or CRIU; upgrade CRIU to one as new as the kernel",
     },
     Area {
         modules: &[],

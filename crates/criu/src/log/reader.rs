@@ -202,6 +202,8 @@ const SUSPECTS: &[&str] = &[
     "exited",
     "unlocked",
     "requires",
+    "unreachable",
+    "answers",
     "bad ",
     "without",
 ];

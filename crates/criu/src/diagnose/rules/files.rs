@@ -168,4 +168,17 @@ pub(super) const RULES: &[Rule] = &[
         .cause("a mapping of {path} could not be resolved to a file that CRIU can reopen (deleted and replaced library, device, overlay)")
         .remedy("restart the program after library updates (package upgrade), use a newer CRIU and kernel, run as root so that /proc/PID/map_files is readable")
         .examples(&["Error (criu/proc_parse.c:300): Strange file mapped at 7f00 [x]:8.1.12"]),
+    cause(Group::Files, "hsperfdata", &["Can't open file {path}hsperfdata_{user} on restore: No such file or directory", "Can't open file {path}hsperfdata_{user} on restore", "File {path}hsperfdata_{user} has bad size", "Can't open file {path}.java_pid{user} on restore"])
+        .during(Operation::Restore)
+        .cause("the Java virtual machine keeps a performance data file (hsperfdata_{user}), which is gone or changed here")
+        .remedy("start Java with -XX:-UsePerfData (or -XX:+PerfDisableSharedMem), or provide the same file (copy /tmp/hsperfdata_*) before restoring")
+        .examples(&["  12: Error (criu/files-reg.c:2000): Can't open file tmp/hsperfdata_root/12 on restore: No such file or directory"]),
+    clue(Group::Files, "ghost-trim", &["trim failed: @{name}@"])
+        .cause("the directory for a link to a deleted file was not found: a file of a lower overlayfs layer was deleted while in use")
+        .remedy("upgrade CRIU (3.17 or newer dumps it as a ghost file), or do not delete files of the image in the running container; --ghost-limit for its size")
+        .examples(&["(00.111637) Error (criu/files-reg.c:1012): trim failed: @link_remap.5@"]),
+    clue(Group::Files, "fcntl-flags", &["fcntl call on fd {fd} (flags {flags}) succeeded, but some flags were dropped", "fcntl call on fd {fd} (flags {flags}"])
+        .cause("the flags of descriptor {fd} ({flags}) could not be restored: the file system here does not support them (O_DIRECT, O_NOATIME)")
+        .remedy("use the same kind of file system as at the dump, and restore as root")
+        .examples(&["  12: Error (criu/files.c:900): fcntl call on fd 3 (flags 0x4000) failed: Invalid argument"]),
 ];

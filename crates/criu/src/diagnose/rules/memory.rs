@@ -129,7 +129,7 @@ pub(super) const RULES: &[Rule] = &[
         .cause("the process maps a device (GPU such as NVIDIA/CUDA or AMD, or other driver memory), and no plugin took care of it: no plugin is installed, or cuda-checkpoint took no part")
         .remedy("for CUDA install CRIU's cuda_plugin (CRIU 4.0+, directory /usr/lib/criu or --libdir) with NVIDIA's cuda-checkpoint in PATH and driver r555/r570 or newer; for AMD the amdgpu_plugin; or let the program release the GPU (cuda-checkpoint --toggle --pid PID) before the dump")
         .examples(&["Error (criu/proc_parse.c:114): handle_device_vma plugin failed: No such file or directory"]),
-    consequence(Group::Memory, "non-regular-mapping", &["Can't handle non-regular mapping"])
+    clue(Group::Memory, "non-regular-mapping", &["Can't handle non-regular mapping"])
         .cause("the process maps something that is neither memory nor a regular file: a device (GPU, /dev/mem, RDMA), or a special mapping")
         .remedy("close the device or use a plugin (cuda_plugin with cuda-checkpoint, amdgpu_plugin); disable the feature in the program")
         .examples(&["Error (criu/proc_parse.c:629): Can't handle non-regular mapping on 12's map 7f00"]),
@@ -170,4 +170,15 @@ pub(super) const RULES: &[Rule] = &[
         .cause("the lazy-pages daemon and the restore lost each other")
         .remedy("start one `criu lazy-pages` daemon per restore, in the same work directory, and keep it running; look at the log of the other side for why it stopped; upgrade CRIU, or restore without --lazy-pages")
         .examples(&["(00.010000) Error (criu/uffd.c:762): uffd: recv_fd error", "Error (criu/uffd.c:1220): uffd: 4--19: Can't read uffd message: Bad file descriptor"]),
+    consequence(Group::Memory, "open-vma", &["`- Can't open vma"])
+        .cause("a mapped file could not be opened again")
+        .remedy("the reason stands before: the same program and libraries must be at the same paths")
+        .examples(&["(00.029099) 110495: Error (criu/mem.c:1349): `- Can't open vma"]),
+    clue(Group::Memory, "restorer-memory", &["Unable to reserve memory ({code})", "madvise({code}", "lazy-pages: register {code}"])
+        .any_line()
+        .files(&["restorer.c"])
+        .during(Operation::Restore)
+        .cause("memory of the task could not be set up ({code}; -12 is out of memory, -22 not supported by this kernel)")
+        .remedy("give more memory or raise limits (ulimit -v, vm.max_map_count, cgroup), use a kernel as new as that of the dump; restore without --lazy-pages")
+        .examples(&["pie: 12: Error (criu/pie/restorer.c:1000): Unable to reserve memory (1000)"]),
 ];

@@ -140,4 +140,8 @@ pub(super) const RULES: &[Rule] = &[
         .cause("{path}, a temporary mount point of CRIU, is still in use: another mount namespace holds a copy of it")
         .remedy("unmount it by hand (umount -l {path}), make the mounts it lies under private (mount --make-rprivate /), and see the errors before; often this is only a consequence")
         .examples(&["Error (criu/mount.c:3456): mnt: Can't remove the directory /tmp/.criu.mntns.x: Device or resource busy"]),
+    clue(Group::Mount, "mount-parent", &["No parent found for mountpoint {mount}", "No root found for tree{mount}", "Can't find NS_ROOT{mount}", "Unable to handle mounts under {mount}", "Failed to find root for {mount} in our supposed bind"])
+        .cause("the mounts of the process do not make a tree that CRIU understands ({mount}): its root was changed (chroot, pivot_root with leftovers, switch_root), or mounts vanished meanwhile")
+        .remedy("dump the whole container from its init, from outside; upgrade CRIU; unmount leftovers of pivot_root (old root)")
+        .examples(&["Error (criu/mount.c:250): mnt: No parent found for mountpoint 12 (@./x)"]),
 ];

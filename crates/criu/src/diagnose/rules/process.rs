@@ -30,7 +30,7 @@ pub(super) const RULES: &[Rule] = &[
         .cause("no process can be created: a limit of processes (ulimit -u, pids cgroup) or memory is reached, or init of the pid namespace has ended")
         .remedy("raise the limit of processes (RLIMIT_NPROC, pids.max, kernel.threads-max), give more memory; restore in a pid namespace whose init lives")
         .examples(&["Error (criu/cr-restore.c:1490): Can't fork for 12: Resource temporarily unavailable"]),
-    cause(Group::Process, "last-pid-eperm", &["Can't set last_pid {pid}", "Write {pid} to sys/kernel/ns_last_pid failed", "can't open last pid fd", "Can't open sys.ns_last_pid", "Can't open sysctl kernel/ns_last_pid", "Setting PID failed"])
+    cause(Group::Process, "last-pid-eperm", &["Can't set last_pid {pid}", "Write {pid} to sys/kernel/ns_last_pid failed", "to /proc/sys/kernel/ns_last_pid", "can't open last pid fd", "Can't open sys.ns_last_pid", "Can't open sysctl kernel/ns_last_pid", "Setting PID failed"])
         .during(Operation::Restore)
         .cause("/proc/sys/kernel/ns_last_pid cannot be written, so processes cannot get their old pids: /proc/sys is read-only (container), the kernel lacks CONFIG_CHECKPOINT_RESTORE, or CRIU lacks CAP_SYS_ADMIN / CAP_CHECKPOINT_RESTORE")
         .remedy("run CRIU privileged with a writable /proc/sys (docker: --privileged, or --security-opt systempaths=unconfined), use a kernel with CONFIG_CHECKPOINT_RESTORE=y, or kernel 5.5+ with CRIU 3.14+ which use clone3 instead")
@@ -206,4 +206,19 @@ pub(super) const RULES: &[Rule] = &[
         .cause("CRIU's code inside the process could not run or report back: a security module forbids it (SELinux denies the log file or socket, execmem; AppArmor; a vendor's kernel security module), or the process was killed")
         .remedy("look for denials in the kernel log (ausearch -m avc, dmesg); test with setenforce 0 (SELinux) or without the vendor's security module; do not set a log-file outside of the expected directories for runc/crun with SELinux on; upgrade CRIU")
         .examples(&["(00.365266) Error (compel/src/lib/infect-rpc.c:44): Message reply from daemon is trimmed (12/0)", "Error (compel/src/lib/infect.c:900): compel_syscall for mprotect failed"]),
+    cause(Group::Process, "ptrace-denied", &["Unable to interrupt task: {pid} (Permission denied)", "SEIZE {pid}: can't interrupt task: Permission denied"])
+        .during(Operation::Dump)
+        .cause("CRIU may not trace task {pid}: a security module (AppArmor, SELinux, Yama's ptrace_scope) forbids ptrace, or CRIU lacks CAP_SYS_PTRACE in the task's user namespace")
+        .remedy("run CRIU as root with CAP_SYS_PTRACE, outside the container (or privileged, AppArmor unconfined), sysctl kernel.yama.ptrace_scope=0; look for denials in the kernel log")
+        .examples(&["Warn  (compel/src/lib/infect.c:126): Unable to interrupt task: 12 (Permission denied)"]),
+    cause(Group::Process, "zombie-threads", &["Zombies with threads are not supported", "Zombie thread not supported", "Zombie with children", "Individually stopped threads not supported", "Stopped threads not supported"])
+        .cause("a zombie (ended) or stopped thread that this CRIU cannot dump")
+        .remedy("let the program end the thread properly (pthread_exit of the main thread leaves a zombie leader), reap zombies, continue stopped tasks (kill -CONT); upgrade CRIU")
+        .examples(&["Error (cr-dump.c:900): Zombies with threads are not supported"]),
+    clue(Group::Process, "parasite-read", &["Unable to get capabilities: {code}", "Unable to get uids: {code}", "Error calling getgroups ({code})", "Too many groups in task {code}", "getitimer failed ({code})", "sys_timer_gettime failed ({code})", "sys_sigaction failed ({code})", "Unable to get the clear_child_tid address: {code}", "mprotect({code}", "membarrier(1 << {code}"])
+        .any_line()
+        .files(&["parasite.c"])
+        .cause("a system call that CRIU made inside the process failed ({code})")
+        .remedy("look for a seccomp filter in the process (CRIU needs CAP_SYS_ADMIN to suspend it), use a kernel with CONFIG_CHECKPOINT_RESTORE, upgrade CRIU")
+        .examples(&["pie: 12: Error (criu/pie/parasite.c:300): Unable to get capabilities: -1"]),
 ];

@@ -93,4 +93,24 @@ pub(super) const RULES: &[Rule] = &[
         .cause("the program {tool} failed while the network namespace was saved or restored")
         .remedy("look at its own message before this line; install iproute2, iptables and ip6tables where CRIU runs and load their kernel modules")
         .examples(&["      1: Error (criu/net.c:1738): ip6tables-save failed"]),
+    cause(Group::Tools, "ip-netlink", &["RTNETLINK answers: {why}", "Error: ipv4: {why}", "Error: ipv6: {why}"])
+        .any_line()
+        .except(&["File exists", "already assigned"])
+        .near(&["IP tool failed"])
+        .cause("the program ip (iproute2) could not save or restore addresses, routes or rules: {why}")
+        .remedy("make the network namespace look as at the dump: same links, addresses and gateways (a route whose gateway is unreachable cannot be restored), install a recent iproute2; or leave it to scripts with --empty-ns net, or use an external network namespace")
+        .examples(&["RTNETLINK answers: Network is unreachable\n(00.051000)      1: Error (criu/util.c:641): exited, status=2\n(00.051100)      1: Error (criu/net.c:2070): IP tool failed on route restore"]),
+    cause(Group::Tools, "shell-not-found", &["{tool}: not found", "{tool}: command not found"])
+        .any_line()
+        .near(&["exited, status=", "FAILED"])
+        .except(&["Error (", "image"])
+        .cause("the program {tool} that CRIU (or a script) runs is not installed or not in PATH")
+        .remedy("install it on the machine where CRIU runs: iptables, iproute2 (ip), GNU tar, nft; check PATH of the service that starts CRIU")
+        .examples(&["sh: 1: ip: not found\nError (criu/util.c:641): exited, status=127"]),
+    cause(Group::Tools, "iptables-modules", &["Couldn't load match `{module}'", "Couldn't load target `{module}'", "Extension {module} revision 0 not supported, missing kernel module", "Could not fetch rule set generation id{module}", "Can't find library for match `{module}'", "FATAL: Module {module} not found"])
+        .any_line()
+        .near(&["exited, status=", "FAILED", "network"])
+        .cause("iptables cannot work here: a kernel module ({module}) is missing, or iptables may not talk to the kernel")
+        .remedy("load the modules (modprobe ip_tables iptable_filter xt_mark xt_comment nf_tables; CONFIG_NETFILTER_XT_MARK=y), run as root, use --network-lock nftables or --network-lock skip")
+        .examples(&["iptables-restore v1.8.4 (legacy): Couldn't load match `mark':No such file or directory\nError (criu/util.c:641): exited, status=2"]),
 ];
