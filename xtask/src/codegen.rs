@@ -4,6 +4,7 @@
 //! The output is committed, so that nobody needs `protoc` or this task to build.
 
 mod model;
+mod naming;
 mod rust;
 
 use std::fs;

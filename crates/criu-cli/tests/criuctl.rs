@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use criu_testkit::{CriuUnderTest, FakeCriu, Message, Scene, Step, TempDir, skip};
+use criu_testkit::{CriuUnderTest, FakeCriu, Message, Scene, Step, TempDir, TestProcess, skip};
 use serde_json::Value;
 
 /// The command, hermetic: only what the test gives it.
@@ -35,6 +35,39 @@ fn stderr(output: &Output) -> String {
 fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {} {}", stdout(output), stderr(output)))
+}
+
+/// Dumps the process, which is then gone.
+#[track_caller]
+fn dump(criu: &Path, process: &mut TestProcess, images: &Path) {
+    let pid = process.pid().to_string();
+    let dumped = criuctl(criu)
+        .args(["dump", &pid, "-D"])
+        .arg(images)
+        .output()
+        .unwrap();
+    assert_success(&dumped);
+    assert!(
+        stdout(&dumped).contains("it is gone"),
+        "{}",
+        stdout(&dumped)
+    );
+    process.reap();
+}
+
+/// Starts a restore that waits for the process, and waits until the process runs.
+#[track_caller]
+fn restore_attached(criu: &Path, images: &Path) -> Child {
+    let pidfile = images.join("pid");
+    let mut restore = criuctl(criu);
+    restore
+        .args(["restore", "-D"])
+        .arg(images)
+        .arg("--pidfile")
+        .arg(&pidfile);
+    let attached = restore.spawn().unwrap();
+    wait_until("the pid file", || pidfile.exists());
+    attached
 }
 
 #[track_caller]
@@ -66,18 +99,7 @@ fn dump_and_detached_restore_continue_the_process() {
         let images = TempDir::new();
         let mut process = Scene::new().threads(2).start();
         process.wait_for_count_above(3);
-        let dumped = criuctl(criu.path())
-            .args(["dump", &process.pid().to_string(), "-D"])
-            .arg(images.path())
-            .output()
-            .unwrap();
-        assert_success(&dumped);
-        assert!(
-            stdout(&dumped).contains("it is gone"),
-            "{}",
-            stdout(&dumped)
-        );
-        process.reap();
+        dump(criu.path(), &mut process, images.path());
         let count = process.count();
 
         let restored = criuctl(criu.path())
@@ -99,23 +121,8 @@ fn an_attached_restore_exits_as_the_process_does() {
         for (code, expected) in [(0_u8, 0), (7, 7)] {
             let images = TempDir::new();
             let mut process = Scene::new().start();
-            let pid = process.pid();
-            let dumped = criuctl(criu.path())
-                .args(["dump", "-t", &pid.to_string(), "-D"])
-                .arg(images.path())
-                .output()
-                .unwrap();
-            assert_success(&dumped);
-            process.reap();
-            let pidfile = images.join("pid");
-            let mut attached = criuctl(criu.path())
-                .args(["restore", "-D"])
-                .arg(images.path())
-                .arg("--pidfile")
-                .arg(&pidfile)
-                .spawn()
-                .unwrap();
-            wait_until("the pid file", || pidfile.exists());
+            dump(criu.path(), &mut process, images.path());
+            let mut attached = restore_attached(criu.path(), images.path());
             assert!(attached.try_wait().unwrap().is_none(), "it did not wait");
             process.finish(code);
             assert_eq!(wait(&mut attached).code(), Some(expected));
@@ -129,22 +136,8 @@ fn signals_reach_an_attached_process() {
     with_each_criu!(|criu| {
         let images = TempDir::new();
         let mut process = Scene::new().start();
-        let dumped = criuctl(criu.path())
-            .args(["dump", &process.pid().to_string(), "-D"])
-            .arg(images.path())
-            .output()
-            .unwrap();
-        assert_success(&dumped);
-        process.reap();
-        let pidfile = images.join("pid");
-        let mut attached = criuctl(criu.path())
-            .args(["restore", "-D"])
-            .arg(images.path())
-            .arg("--pidfile")
-            .arg(&pidfile)
-            .spawn()
-            .unwrap();
-        wait_until("the pid file", || pidfile.exists());
+        dump(criu.path(), &mut process, images.path());
+        let mut attached = restore_attached(criu.path(), images.path());
         std::thread::sleep(Duration::from_millis(100));
         kill("TERM", attached.id());
         assert_eq!(wait(&mut attached).code(), Some(128 + 15));

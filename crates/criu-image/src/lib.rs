@@ -49,6 +49,8 @@ mod byte_order;
 pub mod checkpoint;
 mod entry;
 mod error;
+#[doc(hidden)] // for the fuzz targets and our own tests
+pub mod fuzz;
 pub mod kind;
 pub mod memory;
 pub mod message;

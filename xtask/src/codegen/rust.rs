@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::model::{Crit, Enum, Field, Label, Message, Schema};
+use super::naming::{alias, capitalised, identifier, module, static_name, type_name, variant};
 
 /// The directory of the image messages.
 pub(super) const MESSAGES: &str = "crates/criu-image/src/message";
@@ -637,71 +638,6 @@ fn label_note(field: &Field) -> String {
         Label::Required => String::new(),
         Label::Optional => " Optional.".to_owned(),
         Label::Repeated => " Repeated.".to_owned(),
-    }
-}
-
-/// The line that lets a search for CRIU's name find ours.
-fn alias(name: &str) -> String {
-    if type_name(name) == name {
-        return String::new();
-    }
-    format!("#[doc(alias = {name:?})]\n")
-}
-
-/// `sk-unix.proto` as `sk_unix`.
-fn module(file: &str) -> String {
-    file.trim_end_matches(".proto").replace('-', "_")
-}
-
-/// `pagemap_entry` as `PagemapEntry`.
-fn type_name(name: &str) -> String {
-    name.split(['_', '.']).map(capitalised).collect()
-}
-
-/// `pagemap_entry` as `PAGEMAP_ENTRY`, `SysctlType` as `SYSCTL_TYPE`.
-fn static_name(name: &str) -> String {
-    let mut out = String::new();
-    let mut previous_lower = false;
-    for letter in name.chars() {
-        if letter.is_ascii_uppercase() && previous_lower {
-            out.push('_');
-        }
-        previous_lower = letter.is_ascii_lowercase();
-        out.push(if letter == '.' {
-            '_'
-        } else {
-            letter.to_ascii_uppercase()
-        });
-    }
-    out
-}
-
-/// `NO_LSM` as `NoLsm`; an underscore between two digits stays.
-fn variant(name: &str) -> String {
-    let mut out = String::new();
-    for word in name.split('_') {
-        let digits = word.starts_with(|first: char| first.is_ascii_digit())
-            && out.ends_with(|last: char| last.is_ascii_digit());
-        if digits {
-            out.push('_');
-        }
-        out.push_str(&capitalised(&word.to_ascii_lowercase()));
-    }
-    out
-}
-
-fn capitalised(word: &str) -> String {
-    let mut letters = word.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_ascii_uppercase().to_string() + letters.as_str()
-    })
-}
-
-fn identifier(name: &str) -> String {
-    if name == "type" {
-        "r#type".to_owned()
-    } else {
-        name.to_owned()
     }
 }
 

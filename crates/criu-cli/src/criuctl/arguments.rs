@@ -13,6 +13,26 @@ use criu::request::{
 
 use super::report::Problem;
 
+/// The process a dump is of.
+#[derive(Debug, Args)]
+pub(super) struct TargetArguments {
+    /// The process, with all its children
+    #[arg(value_name = "PID", required_unless_present = "tree",
+        value_parser = clap::value_parser!(i32).range(1..))]
+    pid: Option<i32>,
+    /// The same, as CRIU's own command takes it
+    #[arg(short = 't', long, value_name = "PID", conflicts_with = "pid",
+        value_parser = clap::value_parser!(i32).range(1..))]
+    tree: Option<i32>,
+}
+
+impl TargetArguments {
+    pub(super) fn pid(&self) -> Result<i32, Problem> {
+        let pid = self.pid.or(self.tree);
+        pid.ok_or_else(|| Problem::Usage("which process? Give its PID".to_owned()))
+    }
+}
+
 /// Options of every request.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Log and settings")]

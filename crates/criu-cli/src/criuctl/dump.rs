@@ -14,7 +14,8 @@ use serde_json::json;
 use super::Global;
 use super::arguments::{
     DumpCgroupArguments, EmptyNamespace, IrmapArguments, MemoryArguments, MountArguments,
-    NetworkLockWord, SettingsArguments, SocketArguments, parse_seconds, parse_size,
+    NetworkLockWord, SettingsArguments, SocketArguments, TargetArguments, parse_seconds,
+    parse_size,
 };
 use super::interrupt::{CalledOff, CommandHooks, Interrupt};
 use super::report::{Problem, dump_statistics_json, dump_statistics_text, result};
@@ -31,14 +32,8 @@ use super::script::Scripts;
 The images directory is made if it does not exist. When the dump fails or is interrupted (Ctrl-C), the
 process goes on and the images already written are removed; the log stays.")]
 pub(super) struct Arguments {
-    /// The process to dump, with all its children
-    #[arg(value_name = "PID", required_unless_present = "tree",
-        value_parser = clap::value_parser!(i32).range(1..))]
-    pid: Option<i32>,
-    /// The same, as CRIU's own command takes it
-    #[arg(short = 't', long, value_name = "PID", conflicts_with = "pid",
-        value_parser = clap::value_parser!(i32).range(1..))]
-    tree: Option<i32>,
+    #[command(flatten)]
+    target: TargetArguments,
     /// Directory for the images
     #[arg(short = 'D', long, value_name = "DIR", default_value = ".")]
     images_dir: PathBuf,
@@ -99,9 +94,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Problem> {
-    let (Some(pid), images) = (arguments.pid.or(arguments.tree), &arguments.images_dir) else {
-        return Err(Problem::Usage("which process? Give its PID".to_owned()));
-    };
+    let (pid, images) = (arguments.target.pid()?, &arguments.images_dir);
     let dump = request(pid, arguments)?;
     let criu = global.criu()?;
     make_directory(images)?;

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::Global;
 use super::arguments::{
     DumpCgroupArguments, IrmapArguments, MemoryArguments, MountArguments, SettingsArguments,
-    parse_seconds,
+    TargetArguments, parse_seconds,
 };
 use super::dump::{Contents, make_directory};
 use super::report::{Problem, dump_statistics_json, dump_statistics_text, result};
@@ -26,14 +26,8 @@ use super::report::{Problem, dump_statistics_json, dump_statistics_text, result}
 
 Needs a kernel that tracks memory changes; `criuctl features` tells.")]
 pub(super) struct Arguments {
-    /// The process, with all its children
-    #[arg(value_name = "PID", required_unless_present = "tree",
-        value_parser = clap::value_parser!(i32).range(1..))]
-    pid: Option<i32>,
-    /// The same, as CRIU's own command takes it
-    #[arg(short = 't', long, value_name = "PID", conflicts_with = "pid",
-        value_parser = clap::value_parser!(i32).range(1..))]
-    tree: Option<i32>,
+    #[command(flatten)]
+    target: TargetArguments,
     /// Directory for the images
     #[arg(short = 'D', long, value_name = "DIR", default_value = ".")]
     images_dir: PathBuf,
@@ -68,9 +62,7 @@ enum ModeWord {
 }
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Problem> {
-    let (Some(pid), images) = (arguments.pid.or(arguments.tree), &arguments.images_dir) else {
-        return Err(Problem::Usage("which process? Give its PID".to_owned()));
-    };
+    let (pid, images) = (arguments.target.pid()?, &arguments.images_dir);
     if !arguments.settings.action_script.is_empty() {
         return Err(Problem::Usage(
             "CRIU runs no action scripts in a pre-dump".to_owned(),

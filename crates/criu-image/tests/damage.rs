@@ -1,0 +1,104 @@
+//! Damaged images, many of them: what the fuzzers would find, found in every test run.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use criu_image::fuzz;
+use criu_testkit::synthetic::{Order, Pagemap, samples};
+
+/// Numbers that look random and are the same in every run (xorshift).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % limit as u64).expect("less than the limit")
+    }
+
+    fn damage(&mut self, bytes: &mut Vec<u8>) {
+        for _ in 0..=self.below(4) {
+            if bytes.is_empty() {
+                return;
+            }
+            let at = self.below(bytes.len());
+            match self.below(6) {
+                0 => bytes[at] = bytes[at].wrapping_add(1),
+                1 => bytes[at] ^= 1 << self.below(8),
+                2 => bytes[at] = 0xff,
+                3 => bytes.truncate(at),
+                4 => bytes.insert(at, 0x80),
+                _ => drop(bytes.remove(at)),
+            }
+        }
+    }
+}
+
+/// Damages the seeds over and over for a while.
+fn batter(seeds: &[Vec<u8>], body: fn(&[u8])) {
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let until = Instant::now() + Duration::from_secs(2);
+    for seed in seeds {
+        body(seed);
+    }
+    let mut runs = 0;
+    while Instant::now() < until {
+        let mut bytes = seeds[numbers.below(seeds.len())].clone();
+        numbers.damage(&mut bytes);
+        body(&bytes);
+        runs += 1;
+    }
+    assert!(runs > 100, "only {runs} runs");
+}
+
+#[test]
+fn damaged_images_never_break_a_reader() {
+    let seeds: Vec<_> = [Order::Little, Order::Big]
+        .into_iter()
+        .flat_map(samples)
+        .map(|sample| sample.bytes)
+        .collect();
+    batter(&seeds, fuzz::image_round_trip);
+}
+
+#[test]
+fn damaged_checkpoints_never_break_a_look_at_them() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/4.3");
+    let mut seeds = Vec::new();
+    for set in ["plain", "plain-compressed", "descriptors"] {
+        let dir = fixtures.join(set);
+        let names: Vec<_> = fs::read_dir(&dir)
+            .expect("reads")
+            .filter_map(|entry| entry.expect("reads").file_name().into_string().ok())
+            .collect();
+        // The fixture's ids become those that the fuzzer knows.
+        let seed = fuzz::join(|wanted| {
+            let (prefix, suffix) = wanted.split_once("-1.").unwrap_or((wanted, ""));
+            let found = names.iter().find(|name| {
+                *name == wanted
+                    || (!suffix.is_empty()
+                        && name.strip_prefix(prefix).is_some_and(|rest| {
+                            rest.starts_with('-')
+                                && rest[1..].starts_with(|c: char| c.is_ascii_digit())
+                        })
+                        && name.ends_with(suffix))
+            });
+            found.map(|name| fs::read(dir.join(name)).expect("reads"))
+        });
+        seeds.push(seed);
+    }
+    let (map, pages) = Pagemap::new(1)
+        .blocks(0, 3, 4, 2, &[&[], &[1; 4096]])
+        .entry(0x9000, 1, 4)
+        .bytes([5; 4096])
+        .entry(0xa000, 9, 1)
+        .into_images();
+    seeds.push(fuzz::join(|name| match name {
+        "pagemap-shmem-1.img" => Some(map.clone()),
+        "pages-1.img" => Some(pages.clone()),
+        _ => None,
+    }));
+    batter(&seeds, fuzz::checkpoint);
+}
