@@ -186,6 +186,16 @@ impl PrivateApt {
         )?))
     }
 
+    /// What a package depends on, by name, alternatives left out.
+    pub(crate) fn dependencies(&self, package: &str) -> Outcome<Vec<String>> {
+        let text = tool::output(self.command("apt-cache").args(["depends", package]))?;
+        Ok(text
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("Depends: "))
+            .map(str::to_owned)
+            .collect())
+    }
+
     /// Downloads packages with all they depend on, checked against the signed lists, and unpacks them.
     pub(crate) fn unpack_with_dependencies(&self, packages: &[String], into: &Path) -> Outcome<()> {
         let archives = self.root.join("cache/archives");

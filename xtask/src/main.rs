@@ -14,6 +14,7 @@ mod dist;
 mod examples;
 mod failure;
 mod fixtures;
+mod guest;
 mod licences;
 mod oracle;
 mod packages;
@@ -55,6 +56,12 @@ const TASKS: &[Task] = &[
         arguments: "",
         about: "obtain Python CRIT 4.3, which our `crit` is compared with, and print how to run it",
         run: oracle::task,
+    },
+    Task {
+        name: "guest",
+        arguments: "PROGRAM [ARGUMENT...]",
+        about: "run a program in a guest whose kernel tracks memory changes",
+        run: guest::task,
     },
     Task {
         name: "fixtures",

@@ -1,5 +1,8 @@
 //! The crate against real CRIUs, 4.2.1 and 4.3: each scenario with both.
-#![expect(clippy::unwrap_used, reason = "a test has no better answer than to stop")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test has no better answer than to stop"
+)]
 
 mod basic;
 mod descriptors;
