@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Answers questions about a checkpoint, wherever it lies.
+
+pub mod json;
