@@ -5,5 +5,6 @@
 
 #![expect(clippy::print_stderr, reason = "commands print")]
 
+pub mod crit;
 pub mod criuctl;
 mod output;

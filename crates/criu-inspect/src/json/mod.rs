@@ -4,6 +4,7 @@ mod decode;
 mod encode;
 mod error;
 mod form;
+mod info;
 mod number;
 mod quoted_printable;
 mod text;
@@ -14,6 +15,7 @@ pub use self::decode::{DecodeOptions, Payloads, decode, decode_message};
 pub use self::encode::{EncodeOptions, encode, encode_message};
 pub use self::error::{DecodeError, EncodeError, EncodeErrorKind};
 pub use self::form::MessageError;
+pub use self::info::{Info, info};
 pub use self::words::TaskStateWords;
 
 /// How JSON text looks.

@@ -1,0 +1,78 @@
+//! `crit`: images as text, and back.
+
+mod decode;
+mod encode;
+mod info;
+mod input;
+mod problem;
+mod show;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use self::problem::Problem;
+
+/// Shows CRIU's checkpoint images as JSON, and turns JSON back into images.
+///
+/// Understands the command lines of CRIU's own Python tool of this name and of go-criu's, and prints what
+/// Python's prints.
+#[derive(Debug, Parser)]
+#[command(
+    name = "crit",
+    version,
+    infer_long_args = true,
+    after_help = "Examples:
+  crit show core-4711.img                        what does this image say?
+  crit decode -i pstree.img -o pstree.json       an image as JSON ...
+  crit encode -i pstree.json -o pstree.img       ... and back, to the byte
+  crit decode --pretty < mm-4711.img | less      from a pipe, to a pipe
+  crit info pagemap-4711.img                     which image is this, and how many entries has it?
+
+Exit status: 0 success; 1 failure; 2 wrong usage (1 without any argument, as Python's tool)."
+)]
+struct Command {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Decode(decode::Arguments),
+    Encode(encode::Arguments),
+    Info(info::Arguments),
+    Show(show::Arguments),
+}
+
+/// Describes the command line, for completions and manual pages.
+pub fn command() -> clap::Command {
+    Command::command()
+}
+
+/// Runs the command on the program's arguments.
+pub fn main() -> ExitCode {
+    let outcome = match Command::parse().verb {
+        Some(Verb::Decode(arguments)) => decode::run(&arguments),
+        Some(Verb::Encode(arguments)) => encode::run(&arguments),
+        Some(Verb::Info(arguments)) => info::run(&arguments),
+        Some(Verb::Show(arguments)) => show::run(&arguments),
+        None => {
+            eprintln!("{}", command().render_usage());
+            eprintln!("crit: error: too few arguments");
+            return ExitCode::FAILURE;
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => problem.report(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+}
