@@ -12,8 +12,6 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use self::problem::Problem;
-
 /// Shows CRIU's checkpoint images as JSON, and turns JSON back into images.
 ///
 /// Understands the command lines of CRIU's own Python tool of this name and of go-criu's, and prints what
