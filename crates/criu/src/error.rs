@@ -47,15 +47,16 @@ pub enum Error {
 
     /// CRIU is older than what the request needs.
     #[error(
-        "{feature} needs CRIU {needed} or later, and this is CRIU {found}; upgrade CRIU or do without it"
+        "{feature} needs CRIU {needed} or later, and this is {}; upgrade CRIU or do without it",
+        describe_release(.found.as_deref())
     )]
     TooOld {
         /// The option or request that is too new.
         feature: String,
         /// The first release that has it.
         needed: Box<Version>,
-        /// The release at hand.
-        found: Box<Version>,
+        /// The release at hand; `None` if it is too old to tell.
+        found: Option<Box<Version>>,
     },
 
     /// The worker process could not be started.
@@ -121,7 +122,7 @@ pub enum Error {
     },
 
     /// A hook of the caller's refused to go on.
-    #[error("the hook for `{hook}` failed: {source}{}", describe_after_hook(.failure.as_deref(), *.restored))]
+    #[error("the hook for `{hook}` failed{}", describe_after_hook(.failure.as_deref(), *.restored))]
     Hook {
         /// The notification it was called for.
         hook: String,
@@ -162,6 +163,13 @@ impl Error {
             _ => None,
         }
     }
+}
+
+fn describe_release(found: Option<&Version>) -> String {
+    found.map_or_else(
+        || "one too old to tell its version".to_owned(),
+        |version| format!("CRIU {version}"),
+    )
 }
 
 fn display_paths(paths: &[PathBuf]) -> String {

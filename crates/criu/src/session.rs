@@ -21,7 +21,7 @@ use crate::outcome::{
 };
 use crate::request::{Check, CpuInfo, Dump, Operation, PageServer, PreDump, Prepared, Restore};
 use crate::rpc::{CriuReq, CriuReqType, CriuResp};
-use crate::submission::{Submission, admit, newest_need, question, too_old};
+use crate::submission::{Submission, admit, newest_need, question, told_version, too_old};
 use crate::transport::Incoming;
 use crate::version::Version;
 use crate::worker::Worker;
@@ -75,8 +75,7 @@ impl Session {
             return Ok(version.clone());
         }
         let request = question(CriuReqType::Version);
-        let answer = self.ask(Operation::Version, request)?;
-        let version = Version::from_rpc(&answer.version.unwrap_or_default());
+        let version = told_version(self.ask(Operation::Version, request))?;
         self.version = Some(version.clone());
         Ok(version)
     }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::failure::Witness;
 use crate::link::{After, Link, Readiness};
 use crate::request::{Operation, Prepared, newest_option};
-use crate::rpc::{CriuReq, CriuReqType};
+use crate::rpc::{CriuReq, CriuReqType, CriuResp};
 use crate::version::Version;
 
 /// The oldest CRIU spoken to: the first whose worker can tell its version.
@@ -116,7 +116,21 @@ pub(crate) fn too_old(found: &Version, feature: String, needed: Version) -> Resu
         Err(Error::TooOld {
             feature,
             needed: Box::new(needed),
-            found: Box::new(found.clone()),
+            found: Some(Box::new(found.clone())),
         })
+    }
+}
+
+/// Reads the answer to the question for the version, which CRIU knows since 3.0.
+pub(crate) fn told_version(answer: Result<Box<CriuResp>>) -> Result<Version> {
+    match answer {
+        Ok(answer) => Ok(Version::from_rpc(&answer.version.unwrap_or_default())),
+        // Nothing can go wrong in answering it: who refuses does not know the question.
+        Err(Error::Refused(_)) => Err(Error::TooOld {
+            feature: "telling its version".to_owned(),
+            needed: Box::new(OLDEST_SUPPORTED),
+            found: None,
+        }),
+        Err(error) => Err(error),
     }
 }

@@ -24,7 +24,7 @@ use crate::request::{
     Check, CpuInfo, Dump, LogPlace, Operation, PageServer, PreDump, Prepared, Restore,
 };
 use crate::rpc::{CriuReq, CriuReqType, CriuResp};
-use crate::submission::{Submission, admit, newest_need, question, too_old};
+use crate::submission::{Submission, admit, newest_need, question, told_version, too_old};
 use crate::version::Version;
 use crate::worker::exit_grace;
 
@@ -69,10 +69,8 @@ impl Session {
         if let Some(version) = &self.version {
             return Ok(version.clone());
         }
-        let answer = self
-            .ask(Operation::Version, question(CriuReqType::Version))
-            .await?;
-        let version = Version::from_rpc(&answer.version.unwrap_or_default());
+        let request = question(CriuReqType::Version);
+        let version = told_version(self.ask(Operation::Version, request).await)?;
         self.version = Some(version.clone());
         Ok(version)
     }
