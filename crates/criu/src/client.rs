@@ -83,7 +83,8 @@ impl Criu {
     ///
     /// When it passes, the worker is killed, and the error tells what has become of the tree. A worker
     /// killed in the middle of a dump can leave tasks stopped: [`Dump::timeout`] is the limit that
-    /// lets CRIU clean up, and should be the shorter one.
+    /// lets CRIU clean up, and should be the shorter one. What a restore cut short has half made is
+    /// killed too, except for a root task that is not below the worker ([`Restore::as_child`]).
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);

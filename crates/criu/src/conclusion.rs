@@ -63,6 +63,7 @@ pub(crate) fn conclude(
 ) -> Result<Box<CriuResp>> {
     let refusal = exchange.take_refusal();
     if let Ending::Answered(answer) = ending {
+        link.answered();
         if answer.success {
             if after == After::Ends {
                 finish(link, limit);

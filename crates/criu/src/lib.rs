@@ -45,6 +45,7 @@ pub mod asynchronous;
 mod binary;
 mod client;
 mod conclusion;
+mod descendants;
 pub mod diagnose;
 mod error;
 mod exchange;

@@ -4,7 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::request::{Prepared, Restore};
+use crate::request::{Operation, Prepared, Restore};
 use crate::transport::Connection;
 use crate::worker::{Streams, Worker, spawn_detached};
 
@@ -74,13 +74,23 @@ impl Link {
 
     /// Takes up a request. The link counts as ended until [`Link::keep`]: an error, or a panic in a
     /// hook, leaves it so.
-    pub(crate) fn begin(&mut self) -> Result<()> {
+    pub(crate) fn begin(&mut self, operation: Operation) -> Result<()> {
         if std::mem::replace(&mut self.ended, true) {
             return Err(Error::Misuse {
                 problem: "the session has ended",
             });
         }
+        if let Some(worker) = &mut self.worker {
+            worker.set_restoring(operation == Operation::Restore);
+        }
         Ok(())
+    }
+
+    /// Notes that CRIU has answered: what it leaves is meant to stay.
+    pub(crate) fn answered(&mut self) {
+        if let Some(worker) = &mut self.worker {
+            worker.set_restoring(false);
+        }
     }
 
     /// Goes on after a request that succeeded.

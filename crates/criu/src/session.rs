@@ -274,7 +274,7 @@ impl Session {
         after: After,
         hooks: &mut dyn Hooks,
     ) -> Result<Box<CriuResp>> {
-        self.link.begin()?;
+        self.link.begin(witness.operation)?;
         let mut exchange = Exchange::new(request.r#type);
         let limit = Limit::from_now(self.timeout);
         let ending = self.converse(&request.encode(), &mut exchange, hooks, limit);

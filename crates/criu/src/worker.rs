@@ -12,8 +12,9 @@ use command_fds::{CommandFdExt, FdMapping};
 use rustix::event::PollFlags;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::descendants::kill_below;
 use crate::error::{Error, Result};
 use crate::transport::{Connection, wait};
 
@@ -85,6 +86,8 @@ pub(crate) struct Worker {
     child: Option<Child>,
     pidfd: OwnedFd,
     stderr: Option<File>,
+    /// A restore is under way: the processes below the worker are no good without it.
+    restoring: bool,
 }
 
 impl Worker {
@@ -121,6 +124,7 @@ impl Worker {
                     child: Some(child),
                     pidfd,
                     stderr,
+                    restoring: false,
                 },
                 connection,
             )),
@@ -150,9 +154,18 @@ impl Worker {
         }
     }
 
-    /// Ends the worker now and reaps it.
+    /// Tells that a restore begins or has come to its end.
+    pub(crate) fn set_restoring(&mut self, restoring: bool) {
+        self.restoring = restoring;
+    }
+
+    /// Ends the worker now and reaps it, with what it has half restored.
     pub(crate) fn kill(&mut self) -> Option<WorkerExit> {
-        reap(self.child.as_mut()?)
+        let child = self.child.as_mut()?;
+        if self.restoring && pidfd_send_signal(&self.pidfd, Signal::STOP).is_ok() {
+            kill_below(child.id());
+        }
+        reap(child)
     }
 
     /// Returns what the worker printed to standard error, from its beginning.
@@ -170,7 +183,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         // A child that was waited for already keeps its status; this is then a no-op.
-        let _ = self.child.as_mut().and_then(reap);
+        let _ = self.kill();
     }
 }
 
@@ -184,7 +197,9 @@ pub(crate) fn exit_grace(deadline: Option<Instant>) -> Duration {
 /// itself: CRIU cannot be part of the tree it freezes.
 ///
 /// There is nothing to reap (it is an orphan at once) and no handle to it, since a handle would be one
-/// more thing in this process that CRIU has to dump. It ends when the connection does.
+/// more thing in this process that CRIU has to dump. It ends when the connection does. It leaves our
+/// session too: as its member it would, until somebody reaps it, keep in use the session's id, which is
+/// that of a process to be restored.
 pub(crate) fn spawn_detached(binary: &Path) -> Result<Connection> {
     let failed = |source| Error::Spawn {
         binary: binary.to_owned(),
@@ -194,7 +209,9 @@ pub(crate) fn spawn_detached(binary: &Path) -> Result<Connection> {
     let mut shell = Command::new("/bin/sh");
     shell
         .arg("-c")
-        .arg(format!(r#""$0" swrk {SOCKET_NUMBER} &"#))
+        .arg(format!(
+            r#"(command -v setsid && exec setsid "$0" swrk {SOCKET_NUMBER}; exec "$0" swrk {SOCKET_NUMBER}) &"#
+        ))
         .arg(binary);
     shell
         .stdin(Stdio::null())

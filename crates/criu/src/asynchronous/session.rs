@@ -291,7 +291,7 @@ impl Session {
         after: After,
         hooks: Option<&mut H>,
     ) -> Result<Box<CriuResp>> {
-        self.link.begin()?;
+        self.link.begin(witness.operation)?;
         let mut exchange = Exchange::new(request.r#type);
         let request = request.encode();
         let conversation = converse(&self.link, &request, &mut exchange, hooks);

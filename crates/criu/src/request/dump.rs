@@ -17,7 +17,7 @@ use crate::rpc::{CriuPreDumpMode, CriuReqType};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Target {
-    /// The process of this id, as the caller sees it.
+    /// The process of this id, as the caller sees it; not the caller itself.
     Process(i32),
     /// The calling process itself.
     ///
@@ -330,6 +330,12 @@ fn apply_target(target: Target, prepared: &mut Prepared<'_>) -> Result<()> {
         Target::Process(pid) if pid <= 0 => {
             return Err(Error::Misuse {
                 problem: "a process id must be positive",
+            });
+        }
+        // As a child of ours the worker would be part of the tree it freezes.
+        Target::Process(pid) if pid.unsigned_abs() == std::process::id() => {
+            return Err(Error::Misuse {
+                problem: "a process dumps itself by Target::Caller, not by its id",
             });
         }
         Target::Process(pid) => {

@@ -4,6 +4,8 @@
     reason = "a test has no better answer than to stop"
 )]
 
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod basic;
 mod descriptors;
 mod files;
@@ -13,4 +15,5 @@ mod pages;
 mod questions;
 mod reach;
 mod rig;
+mod self_dump;
 mod terminal;
