@@ -3,7 +3,7 @@
 use super::prepared::Prepared;
 use super::{Directory, Operation, Settings};
 use crate::error::Result;
-use crate::rpc::CriuReqType;
+use crate::rpc::{CriuOpts, CriuReqType};
 
 /// Checks that the kernel has what CRIU needs (`criu check`).
 #[derive(Debug, Default)]
@@ -16,6 +16,17 @@ pub struct Check {
 }
 
 impl Check {
+    /// Builds the message of this request, as it would be sent.
+    ///
+    /// For inspection: the descriptors it names were opened for it and are closed again.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Directory`] and [`crate::Error::Misuse`], as the request itself.
+    pub fn message(&self) -> Result<CriuOpts> {
+        Ok(self.prepare()?.opts)
+    }
+
     pub(crate) fn prepare(&self) -> Result<Prepared<'_>> {
         let mut prepared = Prepared::new(Operation::Check, CriuReqType::Check);
         self.settings.apply(&mut prepared, self.log_dir.as_ref())?;

@@ -3,7 +3,7 @@
 use super::prepared::Prepared;
 use super::{Directory, Operation, Settings};
 use crate::error::Result;
-use crate::rpc::CriuReqType;
+use crate::rpc::{CriuOpts, CriuReqType};
 
 /// Records this machine's processor features in an images directory, or compares recorded ones with it
 /// (`criu cpuinfo dump`, `criu cpuinfo check`).
@@ -23,6 +23,17 @@ impl CpuInfo {
             images: images.into(),
             settings: Settings::default(),
         }
+    }
+
+    /// Builds the message of this request, as it would be sent.
+    ///
+    /// For inspection: the descriptors it names were opened for it and are closed again.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Directory`] and [`crate::Error::Misuse`], as the request itself.
+    pub fn message(&self) -> Result<CriuOpts> {
+        Ok(self.prepare(Operation::CpuInfoDump)?.opts)
     }
 
     pub(crate) fn prepare(&self, operation: Operation) -> Result<Prepared<'_>> {

@@ -11,7 +11,7 @@ use super::{
     Directory, DumpCgroups, DumpMounts, NetworkLock, Operation, PidfdStore, Settings, Sockets,
 };
 use crate::error::{Error, Result};
-use crate::rpc::{CriuPreDumpMode, CriuReqType};
+use crate::rpc::{CriuOpts, CriuPreDumpMode, CriuReqType};
 
 /// The root of the tree to dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -157,6 +157,17 @@ impl Dump {
         }
     }
 
+    /// Builds the message of this request, as it would be sent without hooks.
+    ///
+    /// For inspection: the descriptors it names were opened for it and are closed again.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Directory`] and [`crate::Error::Misuse`], as the request itself.
+    pub fn message(&self) -> Result<CriuOpts> {
+        Ok(self.prepare()?.opts)
+    }
+
     pub(crate) fn prepare(&self) -> Result<Prepared<'_>> {
         let mut prepared = Prepared::new(Operation::Dump, CriuReqType::Dump);
         self.settings.apply(&mut prepared, Some(&self.images))?;
@@ -281,6 +292,17 @@ impl PreDump {
         }
     }
 
+    /// Builds the message of this request, as it would be sent.
+    ///
+    /// For inspection: the descriptors it names were opened for it and are closed again.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Directory`] and [`crate::Error::Misuse`], as the request itself.
+    pub fn message(&self) -> Result<CriuOpts> {
+        Ok(self.prepare(CriuReqType::SinglePreDump)?.opts)
+    }
+
     pub(crate) fn prepare(&self, kind: CriuReqType) -> Result<Prepared<'_>> {
         let mut prepared = Prepared::new(Operation::PreDump, kind);
         if self.target == Target::Caller {
@@ -318,7 +340,7 @@ impl PreDump {
 pub(super) const CLONE_NEWNET: u32 = 0x4000_0000;
 
 impl Irmap {
-    fn apply(&self, opts: &mut crate::rpc::CriuOpts) {
+    fn apply(&self, opts: &mut CriuOpts) {
         set_flag(&mut opts.force_irmap, self.force);
         opts.irmap_scan_paths
             .extend(self.scan_paths.iter().map(text));

@@ -7,7 +7,7 @@ use super::prepared::Prepared;
 use super::settings::{set_flag, text};
 use super::{Directory, ImageIo, Operation, Settings};
 use crate::error::Result;
-use crate::rpc::{CriuPageServerInfo, CriuReqType};
+use crate::rpc::{CriuOpts, CriuPageServerInfo, CriuReqType};
 
 /// Starts a page server: it writes the pages a dump elsewhere sends into an images directory
 /// (`criu page-server`).
@@ -45,6 +45,17 @@ impl PageServer {
             image_io: None,
             settings: Settings::default(),
         }
+    }
+
+    /// Builds the message of this request, as it would be sent.
+    ///
+    /// For inspection: the descriptors it names were opened for it and are closed again.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Directory`] and [`crate::Error::Misuse`], as the request itself.
+    pub fn message(&self) -> Result<CriuOpts> {
+        Ok(self.prepare(CriuReqType::PageServer)?.opts)
     }
 
     pub(crate) fn prepare(&self, kind: CriuReqType) -> Result<Prepared<'_>> {

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::error::Result;
 use crate::rpc::{
-    CriuReqType, CriuVethPair, InheritFd as RpcInheritFd, JoinNamespace as RpcJoinNamespace,
+    CriuOpts, CriuReqType, CriuVethPair, InheritFd as RpcInheritFd,
+    JoinNamespace as RpcJoinNamespace,
 };
 use crate::worker::Streams;
 
@@ -141,6 +142,17 @@ impl Restore {
             then_exec: Vec::new(),
             settings: Settings::default(),
         }
+    }
+
+    /// Builds the message of this request, as it would be sent without hooks.
+    ///
+    /// For inspection: the descriptors it names were opened for it and are closed again.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Directory`] and [`crate::Error::Misuse`], as the request itself.
+    pub fn message(&self) -> Result<CriuOpts> {
+        Ok(self.prepare()?.opts)
     }
 
     pub(crate) fn prepare(&self) -> Result<Prepared<'_>> {
