@@ -118,3 +118,31 @@ fn published_failures_are_explained() {
 fn failures_the_rules_were_written_with_are_explained() {
     check("seen.txt", 0);
 }
+
+#[test]
+fn failures_collected_later_are_explained() {
+    check("held-out.txt", 0);
+}
+
+/// Damaged logs: cut anywhere, bytes changed, lines swapped. Nothing to expect but an answer.
+#[test]
+fn any_bytes_get_an_answer() {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).unwrap()
+    };
+    for case in cases("facts.txt").iter().chain(&cases("seen.txt")) {
+        for _ in 0..4 {
+            let mut bytes = case.log.clone().into_bytes();
+            for _ in 0..8 {
+                let at = random(bytes.len());
+                bytes[at] = [0, b'\n', b'(', 0xff, b':', 0x1b, b'{', b'9'][random(8)];
+            }
+            bytes.truncate(random(bytes.len()) + 1);
+            let _ = diagnose(&Log::parse(&bytes)).to_string();
+        }
+    }
+}

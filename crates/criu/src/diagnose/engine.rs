@@ -175,7 +175,7 @@ impl<'l> Run<'l> {
         let all = 0..self.lines.len();
         self.first(work.clone(), &[Role::Cause])
             .map(|cause| self.start_of_chain(cause))
-            .or_else(|| self.first(work.clone(), &[Role::Clue]))
+            .or_else(|| self.first_clue(work.clone()))
             .or_else(|| {
                 // A restore's tasks work at the same time: the last line is not of the one that failed.
                 let told = self.first(work, &[Role::Consequence])?;
@@ -185,7 +185,7 @@ impl<'l> Run<'l> {
                 }
             })
             .or_else(|| self.first(all.clone(), &[Role::Cause]))
-            .or_else(|| self.first(all.clone(), &[Role::Clue]))
+            .or_else(|| self.first_clue(all.clone()))
             .or_else(|| self.last_act())
             .or_else(|| self.first(all, &[Role::Consequence]))
     }
@@ -241,10 +241,8 @@ impl<'l> Run<'l> {
             })
         });
         let marked = self.lines.iter().position(despite);
-        match (marked, after) {
-            (Some(marked), _) => Some(marked),
-            (None, after) => after,
-        }
+        let told = after.and_then(|after| self.first(0..after + 1, &[Role::Cause]));
+        marked.or(told).or(after)
     }
 
     /// Without a closing line somebody must at least have complained.
@@ -253,6 +251,7 @@ impl<'l> Run<'l> {
             return false;
         };
         line.role == Some(Role::Cause)
+            || line.role == Some(Role::Clue) && line.entry.is_tagged()
             || self.lines.iter().any(|line| {
                 line.entry.level == Level::Error
                     && line.role.is_some_and(|role| role != Role::Noise)
@@ -265,6 +264,18 @@ impl<'l> Run<'l> {
             .iter()
             .position(|line| line.role.is_some_and(|role| roles.contains(&role)))?;
         Some(range.start + found)
+    }
+
+    /// The first clue; what CRIU only warns of comes last.
+    fn first_clue(&self, range: Range<usize>) -> Option<usize> {
+        let strong = self
+            .lines
+            .get(range.clone())?
+            .iter()
+            .position(|line| line.role == Some(Role::Clue) && line.entry.level != Level::Warn);
+        strong
+            .map(|at| range.start + at)
+            .or_else(|| self.first(range, &[Role::Clue]))
     }
 
     fn last_error_of(&self, role: Role) -> Option<usize> {

@@ -43,7 +43,8 @@ pub(super) struct Reader {
     plain: Budget,
     trouble: Budget,
     kept: Vec<Entry>,
-    recent: VecDeque<Entry>,
+    /// The newest entries, each with whether it is suspicious.
+    recent: VecDeque<(Entry, bool)>,
     /// Entries since the last suspicious one.
     calm: usize,
 }
@@ -83,9 +84,8 @@ impl Reader {
         if !self.line.is_empty() {
             self.end_line();
         }
-        while let Some(entry) = self.recent.pop_front() {
-            self.kept.push(entry);
-        }
+        self.kept
+            .extend(self.recent.drain(..).map(|(entry, _)| entry));
         Log {
             entries: self.kept,
             omitted: self.omitted,
@@ -114,22 +114,22 @@ impl Reader {
     }
 
     fn push(&mut self, entry: Entry) {
-        self.recent.push_back(entry);
+        let suspicious = is_suspicious(&entry);
+        self.recent.push_back((entry, suspicious));
         if self.recent.len() <= self.limits.tail.max(NEIGHBOURS) {
             return;
         }
-        let Some(oldest) = self.recent.pop_front() else {
+        let Some((oldest, suspicious)) = self.recent.pop_front() else {
             return;
         };
-        if self.wanted(&oldest) {
+        if self.wanted(&oldest, suspicious) {
             self.kept.push(oldest);
         } else {
             self.omitted += 1;
         }
     }
 
-    fn wanted(&mut self, entry: &Entry) -> bool {
-        let suspicious = is_suspicious(entry);
+    fn wanted(&mut self, entry: &Entry, suspicious: bool) -> bool {
         self.calm = if suspicious {
             0
         } else {
@@ -139,7 +139,11 @@ impl Reader {
         self.plain.take(size)
             || (suspicious
                 || self.calm <= NEIGHBOURS
-                || self.recent.iter().take(NEIGHBOURS).any(is_suspicious))
+                || self
+                    .recent
+                    .iter()
+                    .take(NEIGHBOURS)
+                    .any(|(_, suspicious)| *suspicious))
                 && self.trouble.take(size)
     }
 }

@@ -2,6 +2,8 @@
 
 mod cgroup;
 mod consequences;
+mod creation;
+mod descriptors;
 mod files;
 mod gpu;
 mod images;
@@ -13,6 +15,7 @@ mod namespaces;
 mod net;
 mod noise;
 mod options;
+mod pages;
 mod process;
 mod security;
 mod special;
@@ -26,6 +29,7 @@ use super::rule::Rule;
 pub(super) const ALL: &[&[Rule]] = &[
     cgroup::RULES,
     consequences::RULES,
+    descriptors::RULES,
     files::RULES,
     gpu::RULES,
     images::RULES,
@@ -37,7 +41,9 @@ pub(super) const ALL: &[&[Rule]] = &[
     net::RULES,
     noise::RULES,
     options::RULES,
+    pages::RULES,
     process::RULES,
+    creation::RULES,
     security::RULES,
     special::RULES,
     tools::RULES,
