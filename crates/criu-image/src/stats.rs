@@ -73,6 +73,40 @@ impl DumpStats {
             .map(|dump| (*dump).into())
             .ok_or_else(|| not_of("dump"))
     }
+
+    /// Returns what a run added to `before`.
+    ///
+    /// Where one CRIU worker makes several pre-dumps and a dump, it counts on from one to the next,
+    /// and its file holds the sum of all so far (seen with 4.2.1 and 4.3).
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let time = |now: Duration, before: Duration| now.saturating_sub(before);
+        let count = |now: u64, before: u64| now.saturating_sub(before);
+        let optional = |now: Option<u64>, before: Option<u64>| {
+            now.map(|now| now.saturating_sub(before.unwrap_or(0)))
+        };
+        Self {
+            freezing: time(self.freezing, before.freezing),
+            frozen: time(self.frozen, before.frozen),
+            memory_dump: time(self.memory_dump, before.memory_dump),
+            memory_write: time(self.memory_write, before.memory_write),
+            irmap_resolve: self
+                .irmap_resolve
+                .map(|now| time(now, before.irmap_resolve.unwrap_or_default())),
+            pages_scanned: count(self.pages_scanned, before.pages_scanned),
+            pages_skipped_parent: count(self.pages_skipped_parent, before.pages_skipped_parent),
+            pages_written: count(self.pages_written, before.pages_written),
+            pages_lazy: count(self.pages_lazy, before.pages_lazy),
+            page_pipes: optional(self.page_pipes, before.page_pipes),
+            page_pipe_buffers: optional(self.page_pipe_buffers, before.page_pipe_buffers),
+            shared_pages_scanned: optional(self.shared_pages_scanned, before.shared_pages_scanned),
+            shared_pages_skipped_parent: optional(
+                self.shared_pages_skipped_parent,
+                before.shared_pages_skipped_parent,
+            ),
+            shared_pages_written: optional(self.shared_pages_written, before.shared_pages_written),
+        }
+    }
 }
 
 impl RestoreStats {
@@ -151,6 +185,17 @@ mod tests {
         assert_eq!(stats.frozen, Duration::from_micros(2));
         assert_eq!(stats.memory_write, Duration::from_micros(900));
         assert_eq!((stats.pages_scanned, stats.pages_written), (5, 7));
+    }
+
+    #[test]
+    fn what_a_run_added_is_the_difference() {
+        let mut sum = DumpStats::read(ImageReader::new(DUMP).expect("an image")).expect("reads");
+        let before = sum.clone();
+        sum.frozen += Duration::from_micros(40);
+        sum.pages_written += 9;
+        let last = sum.since(&before);
+        assert_eq!(last.frozen, Duration::from_micros(40));
+        assert_eq!((last.pages_scanned, last.pages_written), (0, 9));
     }
 
     #[test]

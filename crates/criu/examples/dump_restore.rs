@@ -21,8 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dumped = criu.dump_with(&dump, &mut hooks)?;
     if let Some(statistics) = dumped.statistics {
         println!(
-            "frozen for {} µs, {} pages written",
-            statistics.frozen_time, statistics.pages_written
+            "frozen for {:?}, {} pages written",
+            statistics.frozen, statistics.pages_written
         );
     }
 

@@ -9,7 +9,7 @@
 //! dump.sockets.tcp_established = true;
 //! let dumped = criu.dump(&dump)?; // process 1234 is gone now
 //! if let Some(statistics) = dumped.statistics {
-//!     println!("frozen for {} µs", statistics.frozen_time);
+//!     println!("frozen for {:?}", statistics.frozen);
 //! }
 //! let mut restore = Restore::new("/var/lib/checkpoints/1");
 //! restore.sockets.tcp_established = true;
@@ -66,7 +66,7 @@ mod worker;
 
 pub use binary::CRIU_VARIABLE;
 pub use client::Criu;
-pub use criu_image::message::{DumpStatsEntry, RestoreStatsEntry};
+pub use criu_image::stats::{DumpStats, RestoreStats};
 pub use error::{Error, Result};
 pub use failure::{CriuErrno, Failure, LogReport, TargetState};
 pub use features::{Feature, Features};

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 
-use criu_image::message::{DumpStatsEntry, RestoreStatsEntry};
+use criu_image::stats::{DumpStats, RestoreStats};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
@@ -24,7 +24,7 @@ pub struct DumpOutcome {
     /// ([`crate::Target::Caller`]).
     pub restored: bool,
     /// What CRIU counted, if it could be read.
-    pub statistics: Option<DumpStatsEntry>,
+    pub statistics: Option<DumpStats>,
 }
 
 /// What a pre-dump came to.
@@ -32,7 +32,7 @@ pub struct DumpOutcome {
 #[non_exhaustive]
 pub struct PreDumpOutcome {
     /// What CRIU counted, if it could be read.
-    pub statistics: Option<DumpStatsEntry>,
+    pub statistics: Option<DumpStats>,
 }
 
 /// What a restore came to.
@@ -42,7 +42,7 @@ pub struct RestoreOutcome {
     /// The root task, as CRIU sees it.
     pub pid: i32,
     /// What CRIU counted, if it could be read.
-    pub statistics: Option<RestoreStatsEntry>,
+    pub statistics: Option<RestoreStats>,
     /// The root task as a child of ours, if asked for ([`crate::Restore::as_child`]).
     pub child: Option<RestoredChild>,
     /// The command the worker has become, if asked for ([`crate::Restore::then_exec`]).

@@ -21,6 +21,7 @@ use crate::outcome::{
 };
 use crate::request::{Check, CpuInfo, Dump, Operation, PageServer, PreDump, Prepared, Restore};
 use crate::rpc::{CriuReq, CriuReqType, CriuResp};
+use crate::statistics::Series;
 use crate::submission::{Submission, admit, newest_need, question, told_version, too_old};
 use crate::transport::Incoming;
 use crate::version::Version;
@@ -36,6 +37,7 @@ pub struct Session {
     link: Link,
     timeout: Option<Duration>,
     version: Option<Version>,
+    series: Series,
 }
 
 impl Session {
@@ -44,6 +46,7 @@ impl Session {
             link,
             timeout,
             version,
+            series: Series::default(),
         }
     }
 
@@ -169,7 +172,9 @@ impl Session {
         }
         let work_dir = prepared.work_dir();
         self.submit(prepared, After::Continues, None)?;
-        Ok(outcome::of_pre_dump(work_dir.as_ref()))
+        let mut outcome = outcome::of_pre_dump(work_dir.as_ref());
+        outcome.statistics = self.series.of_last(outcome.statistics);
+        Ok(outcome)
     }
 
     /// Dumps a tree and ends the session.
@@ -221,7 +226,9 @@ impl Session {
         let prepared = dump.prepare()?;
         let work_dir = prepared.work_dir();
         let answer = self.submit(prepared, After::Ends, hooks)?;
-        Ok(outcome::of_dump(&answer, work_dir.as_ref()))
+        let mut outcome = outcome::of_dump(&answer, work_dir.as_ref());
+        outcome.statistics = self.series.of_last(outcome.statistics);
+        Ok(outcome)
     }
 
     fn finish_restore(

@@ -1,46 +1,41 @@
 //! The statistics CRIU leaves in its working directory.
 
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use criu_image::message::{DumpStatsEntry, RestoreStatsEntry, StatsEntry};
-use criu_image::wire::Message;
+use criu_image::ImageReader;
+use criu_image::stats::{DumpStats, RestoreStats};
 
 use crate::failure::open_in;
 
-/// Larger than any statistics file: it holds some twenty numbers.
-const SIZE_LIMIT_BYTES: u64 = 64 << 10;
-
-/// First words of the file: a service image, of statistics.
-const MAGIC: [u32; 2] = [0x5510_5940, 0x5709_3306];
-
-pub(crate) fn of_dump(work_dir: Option<&OwnedFd>) -> Option<DumpStatsEntry> {
-    read(work_dir?, "stats-dump")?.dump.map(|dump| *dump)
+pub(crate) fn of_dump(work_dir: Option<&OwnedFd>) -> Option<DumpStats> {
+    let file = open_in(work_dir?, Path::new(DumpStats::FILE_NAME)).ok()?;
+    DumpStats::read(ImageReader::new(file).ok()?).ok()
 }
 
-pub(crate) fn of_restore(work_dir: Option<&OwnedFd>) -> Option<RestoreStatsEntry> {
-    read(work_dir?, "stats-restore")?
-        .restore
-        .map(|restore| *restore)
+pub(crate) fn of_restore(work_dir: Option<&OwnedFd>) -> Option<RestoreStats> {
+    let file = open_in(work_dir?, Path::new(RestoreStats::FILE_NAME)).ok()?;
+    RestoreStats::read(ImageReader::new(file).ok()?).ok()
 }
 
-fn read(work_dir: &OwnedFd, name: &str) -> Option<StatsEntry> {
-    let mut bytes = Vec::new();
-    let file = open_in(work_dir, Path::new(name)).ok()?;
-    file.take(SIZE_LIMIT_BYTES).read_to_end(&mut bytes).ok()?;
-    parse(&bytes)
+/// The statistics of the pre-dumps and the dump that one worker makes.
+///
+/// CRIU counts on from one to the next, so what one of them took is the difference.
+#[derive(Debug, Default)]
+pub(crate) struct Series {
+    sum: Option<DumpStats>,
 }
 
-fn parse(mut bytes: &[u8]) -> Option<StatsEntry> {
-    let mut word = || {
-        let (word, rest) = bytes.split_first_chunk::<4>()?;
-        bytes = rest;
-        Some(u32::from_ne_bytes(*word))
-    };
-    if [word()?, word()?] != MAGIC {
-        return None;
+impl Series {
+    /// Takes in what CRIU's file says after a request; returns what that request took.
+    pub(crate) fn of_last(&mut self, sum: Option<DumpStats>) -> Option<DumpStats> {
+        let sum = sum?;
+        let last = match &self.sum {
+            // A CRIU that begins anew each time would count less than before.
+            Some(before) if before.pages_scanned <= sum.pages_scanned => sum.since(before),
+            _ => sum.clone(),
+        };
+        self.sum = Some(sum);
+        Some(last)
     }
-    let size = usize::try_from(word()?).ok()?;
-    StatsEntry::decode(bytes.get(..size)?).ok()
 }

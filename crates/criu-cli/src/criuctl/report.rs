@@ -2,9 +2,10 @@
 
 use std::io::{self, stderr};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use criu::diagnose::Diagnosis;
-use criu::{DumpStatsEntry, Error, Failure, RestoreStatsEntry};
+use criu::{DumpStats, Error, Failure, RestoreStats};
 use serde_json::{Value, json};
 
 use super::Global;
@@ -230,30 +231,30 @@ pub(super) fn diagnosis_json(diagnosis: &Diagnosis) -> Value {
 }
 
 /// Statistics of a dump for machines; times in microseconds.
-pub(super) fn dump_statistics_json(statistics: &DumpStatsEntry) -> Value {
+pub(super) fn dump_statistics_json(statistics: &DumpStats) -> Value {
     json!({
-        "freezing_time_us": statistics.freezing_time,
-        "frozen_time_us": statistics.frozen_time,
-        "memdump_time_us": statistics.memdump_time,
-        "memwrite_time_us": statistics.memwrite_time,
-        "irmap_resolve_us": statistics.irmap_resolve,
+        "freezing_time_us": microseconds(statistics.freezing),
+        "frozen_time_us": microseconds(statistics.frozen),
+        "memdump_time_us": microseconds(statistics.memory_dump),
+        "memwrite_time_us": microseconds(statistics.memory_write),
+        "irmap_resolve_us": statistics.irmap_resolve.map(microseconds),
         "pages_scanned": statistics.pages_scanned,
         "pages_skipped_parent": statistics.pages_skipped_parent,
         "pages_written": statistics.pages_written,
         "pages_lazy": statistics.pages_lazy,
         "page_pipes": statistics.page_pipes,
-        "page_pipe_bufs": statistics.page_pipe_bufs,
-        "shpages_scanned": statistics.shpages_scanned,
-        "shpages_skipped_parent": statistics.shpages_skipped_parent,
-        "shpages_written": statistics.shpages_written,
+        "page_pipe_bufs": statistics.page_pipe_buffers,
+        "shpages_scanned": statistics.shared_pages_scanned,
+        "shpages_skipped_parent": statistics.shared_pages_skipped_parent,
+        "shpages_written": statistics.shared_pages_written,
     })
 }
 
 /// Statistics of a dump for people.
-pub(super) fn dump_statistics_text(statistics: &DumpStatsEntry) -> String {
+pub(super) fn dump_statistics_text(statistics: &DumpStats) -> String {
     let mut text = format!(
         "frozen for {}, {} pages scanned, {} written",
-        milliseconds(statistics.frozen_time),
+        milliseconds(statistics.frozen),
         statistics.pages_scanned,
         statistics.pages_written,
     );
@@ -270,21 +271,22 @@ pub(super) fn dump_statistics_text(statistics: &DumpStatsEntry) -> String {
 }
 
 /// Statistics of a restore for machines; times in microseconds.
-pub(super) fn restore_statistics_json(statistics: &RestoreStatsEntry) -> Value {
+pub(super) fn restore_statistics_json(statistics: &RestoreStats) -> Value {
     json!({
-        "forking_time_us": statistics.forking_time,
-        "restore_time_us": statistics.restore_time,
+        "forking_time_us": microseconds(statistics.forking),
+        "restore_time_us": microseconds(statistics.restore),
         "pages_compared": statistics.pages_compared,
         "pages_skipped_cow": statistics.pages_skipped_cow,
         "pages_restored": statistics.pages_restored,
     })
 }
 
-/// A time CRIU gives in microseconds.
-pub(super) fn milliseconds(microseconds: u32) -> String {
-    format!(
-        "{}.{:01} ms",
-        microseconds / 1000,
-        microseconds % 1000 / 100
-    )
+/// A time for people.
+pub(super) fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+/// A time for machines.
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

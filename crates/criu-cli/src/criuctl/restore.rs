@@ -147,8 +147,8 @@ pub(super) fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Pro
             "statistics": statistics.map(restore_statistics_json),
         });
         result(global, &value, || {
-            let took = statistics
-                .map(|statistics| format!(" (in {})", milliseconds(statistics.restore_time)));
+            let took =
+                statistics.map(|statistics| format!(" (in {})", milliseconds(statistics.restore)));
             format!(
                 "process {} restored from {images}{}\n",
                 restored.pid,

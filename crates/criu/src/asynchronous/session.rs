@@ -24,6 +24,7 @@ use crate::request::{
     Check, CpuInfo, Dump, LogPlace, Operation, PageServer, PreDump, Prepared, Restore,
 };
 use crate::rpc::{CriuReq, CriuReqType, CriuResp};
+use crate::statistics::Series;
 use crate::submission::{Submission, admit, newest_need, question, told_version, too_old};
 use crate::version::Version;
 use crate::worker::exit_grace;
@@ -37,6 +38,7 @@ pub struct Session {
     link: Link,
     timeout: Option<Duration>,
     version: Option<Version>,
+    series: Series,
 }
 
 impl Session {
@@ -50,6 +52,7 @@ impl Session {
             link: Link::from_socket(socket)?,
             timeout: None,
             version: None,
+            series: Series::default(),
         })
     }
 
@@ -163,7 +166,9 @@ impl Session {
         }
         let work_dir = prepared.work_dir();
         self.go_on(prepared).await?;
-        Ok(outcome::of_pre_dump(work_dir.as_ref()))
+        let mut outcome = outcome::of_pre_dump(work_dir.as_ref());
+        outcome.statistics = self.series.of_last(outcome.statistics);
+        Ok(outcome)
     }
 
     /// Dumps a tree, and ends the session.
@@ -222,6 +227,7 @@ impl Session {
             link,
             timeout,
             version,
+            series: Series::default(),
         }
     }
 
@@ -237,7 +243,9 @@ impl Session {
     ) -> Result<DumpOutcome> {
         let work_dir = prepared.work_dir();
         let answer = self.submit(prepared, After::Ends, hooks).await?;
-        Ok(outcome::of_dump(&answer, work_dir.as_ref()))
+        let mut outcome = outcome::of_dump(&answer, work_dir.as_ref());
+        outcome.statistics = self.series.of_last(outcome.statistics);
+        Ok(outcome)
     }
 
     pub(super) async fn run_restore<H: Hooks>(

@@ -65,14 +65,14 @@ fn the_outcomes_tell_what_criu_counted() {
         // 1 MiB of pattern is 256 pages of 4 KiB; the program itself needs some more.
         assert!(statistics.pages_written > 256, "{statistics:?}");
         assert!(
-            statistics.frozen_time > 0 && statistics.freezing_time > 0,
+            !statistics.frozen.is_zero() && !statistics.freezing.is_zero(),
             "{statistics:?}"
         );
         let restored = rig.bring_back(&mut process, &rig.restore());
         assert!(restored.child.is_none() && restored.command.is_none());
         let statistics = restored.statistics.expect("stats-restore");
         assert!(statistics.pages_restored > Some(256), "{statistics:?}");
-        assert!(statistics.restore_time > 0, "{statistics:?}");
+        assert!(!statistics.restore.is_zero(), "{statistics:?}");
     });
 }
 
