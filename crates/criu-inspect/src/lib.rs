@@ -1,3 +1,8 @@
 //! Answers questions about a checkpoint, wherever it lies.
 
 pub mod json;
+mod monitor;
+#[cfg(unix)]
+pub mod rewrite;
+
+pub use self::monitor::Monitor;

@@ -138,12 +138,24 @@ impl Memory {
     ///
     /// Fails when there is no such object or an image is damaged.
     pub fn shared(&self, id: u64) -> Result<AddressSpace> {
-        let Some((store, page_size)) = self.shared_store(id)? else {
-            let name = ImageKind::ShmemPagemap.file(id);
-            let path = self.checkpoint.source().location().join(name);
-            return Err(Error::from(ErrorKind::Missing)
-                .in_file(path)
-                .in_kind(ImageKind::ShmemPagemap));
+        self.whole(ImageKind::ShmemPagemap, id, self.shared_store(id)?)
+    }
+
+    /// What a pagemap ([`ImageKind::Pagemap`] or [`ImageKind::ShmemPagemap`]) and its parents speak
+    /// of, whatever is mapped: one area from address 0 to the last one dumped. Addresses are as the
+    /// pagemap has them, and those it does not speak of are [`Content::Zero`].
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no such pagemap or an image is damaged.
+    pub fn pagemap(&self, kind: ImageKind, id: u64) -> Result<AddressSpace> {
+        self.whole(kind, id, self.store(kind, id, false)?)
+    }
+
+    fn whole(&self, kind: ImageKind, id: u64, store: Option<Shared>) -> Result<AddressSpace> {
+        let Some((store, page_size)) = store else {
+            let path = self.checkpoint.source().location().join(kind.file(id));
+            return Err(Error::from(ErrorKind::Missing).in_file(path).in_kind(kind));
         };
         let vma = VmaEntry {
             end: store.end(),
