@@ -1,11 +1,16 @@
 //! `crit`: images as text, and back.
 
+mod compress;
 mod decode;
+mod decompress;
 mod encode;
+mod flatten;
 mod info;
 mod input;
 mod problem;
+mod progress;
 mod show;
+mod size;
 mod target;
 
 use std::process::ExitCode;
@@ -37,8 +42,11 @@ struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Compress(compress::Arguments),
     Decode(decode::Arguments),
+    Decompress(decompress::Arguments),
     Encode(encode::Arguments),
+    Flatten(flatten::Arguments),
     Info(info::Arguments),
     Show(show::Arguments),
 }
@@ -51,8 +59,11 @@ pub fn command() -> clap::Command {
 /// Runs the command on the program's arguments.
 pub fn main() -> ExitCode {
     let outcome = match Command::parse().verb {
+        Some(Verb::Compress(arguments)) => compress::run(&arguments),
         Some(Verb::Decode(arguments)) => decode::run(&arguments),
+        Some(Verb::Decompress(arguments)) => decompress::run(&arguments),
         Some(Verb::Encode(arguments)) => encode::run(&arguments),
+        Some(Verb::Flatten(arguments)) => flatten::run(&arguments),
         Some(Verb::Info(arguments)) => info::run(&arguments),
         Some(Verb::Show(arguments)) => show::run(&arguments),
         None => {

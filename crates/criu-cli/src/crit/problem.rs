@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use criu_inspect::json::{DecodeError, EncodeError, EncodeErrorKind};
+use criu_inspect::rewrite;
 
 use crate::output::visible;
 
@@ -31,9 +32,40 @@ pub(super) enum Problem {
         path: Option<PathBuf>,
         source: EncodeError,
     },
+    #[error("cannot {action} {}", .directory.display())]
+    Rewrite {
+        action: &'static str,
+        directory: PathBuf,
+        #[source]
+        source: Box<rewrite::Error>,
+    },
+    #[error("cannot {doing}")]
+    Io {
+        doing: String,
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl Problem {
+    /// What could not be written to standard output.
+    pub(super) fn stdout(source: io::Error) -> Self {
+        Self::Write { path: None, source }
+    }
+
+    /// Why a checkpoint could not be written anew.
+    pub(super) fn rewrite(
+        action: &'static str,
+        directory: &Path,
+    ) -> impl FnOnce(rewrite::Error) -> Self {
+        let directory = directory.to_owned();
+        move |source| Self::Rewrite {
+            action,
+            directory,
+            source: Box::new(source),
+        }
+    }
+
     /// Says what is wrong on standard error. A reader that has gone away is no problem.
     pub(super) fn report(&self) -> ExitCode {
         if self.is_broken_pipe() {
@@ -106,6 +138,12 @@ impl Problem {
                 }
                 EncodeErrorKind::PayloadLen { .. } => {
                     Some("change the length in the entry together with `extra`")
+                }
+                _ => None,
+            },
+            Self::Rewrite { source, .. } => match **source {
+                rewrite::Error::BackupExists { .. } => {
+                    Some("move the backups away, or pass --in-place to make none")
                 }
                 _ => None,
             },

@@ -115,6 +115,9 @@ pub fn compress(
     Ok(Outcome::Rewritten(rewritten))
 }
 
+/// A pagemap, by its kind and id.
+type PagemapId = (ImageKind, u64);
+
 /// Compresses the pages of one pagemap.
 struct Compressor<'a> {
     page_size: PageSize,
@@ -199,7 +202,7 @@ impl Compressor<'_> {
 fn raw_ranges(
     checkpoint: &Checkpoint,
     page_size: PageSize,
-) -> Result<HashMap<(ImageKind, u64), Vec<Range<u64>>>> {
+) -> Result<HashMap<PagemapId, Vec<Range<u64>>>> {
     let mut ranges: HashMap<_, Vec<Range<u64>>> = HashMap::new();
     for pid in checkpoint.ids_of(ImageKind::Mm)? {
         let Ok(task) = u32::try_from(pid) else {
@@ -210,8 +213,8 @@ fn raw_ranges(
                 let path = checkpoint.source().location().join(ImageKind::Mm.file(pid));
                 Error::unsuitable(path, format!("area at {:#x}: {detail}", vma.start))
             };
-            if let Some((kind, id, range)) = raw_range(&vma, pid, page_size).map_err(failed)? {
-                ranges.entry((kind, id)).or_default().push(range);
+            if let Some((map, range)) = raw_range(&vma, pid, page_size).map_err(failed)? {
+                ranges.entry(map).or_default().push(range);
             }
         }
     }
@@ -233,22 +236,22 @@ fn raw_range(
     vma: &VmaEntry,
     pid: u64,
     page_size: PageSize,
-) -> std::result::Result<Option<(ImageKind, u64, Range<u64>)>, &'static str> {
+) -> std::result::Result<Option<(PagemapId, Range<u64>)>, &'static str> {
     if vma.flags & MAP_HUGETLB == 0 && vma.status & VMA_EXT_PLUGIN == 0 {
         return Ok(None);
     }
     let page = page_size.bytes();
     let len = match vma.end.checked_sub(vma.start) {
-        Some(len) if len > 0 && len % page == 0 && vma.start % page == 0 => len,
+        Some(len) if len > 0 && len.is_multiple_of(page) && vma.start.is_multiple_of(page) => len,
         _ => return Err("not a range of whole pages"),
     };
     let shared = VMA_FILE_SHARED | VMA_ANON_SHARED | VMA_AREA_SYSVIPC;
     if vma.flags & MAP_SHARED == 0 && vma.status & shared == 0 {
-        return Ok(Some((ImageKind::Pagemap, pid, vma.start..vma.end)));
+        return Ok(Some(((ImageKind::Pagemap, pid), vma.start..vma.end)));
     }
     match vma.pgoff.checked_add(len) {
-        Some(end) if vma.pgoff % page == 0 => {
-            Ok(Some((ImageKind::ShmemPagemap, vma.shmid, vma.pgoff..end)))
+        Some(end) if vma.pgoff.is_multiple_of(page) => {
+            Ok(Some(((ImageKind::ShmemPagemap, vma.shmid), vma.pgoff..end)))
         }
         _ => Err("not a range of whole pages of its object"),
     }

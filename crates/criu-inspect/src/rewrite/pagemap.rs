@@ -27,6 +27,9 @@ pub(super) struct PagemapFile {
     survey: Survey,
 }
 
+/// A pagemap being read.
+pub(super) type PagemapReader = ImageReader<Box<dyn Read + Send>>;
+
 /// What is needed to tell the page size.
 #[derive(Clone, Copy, Debug, Default)]
 struct Survey {
@@ -178,10 +181,7 @@ impl PagemapFile {
     }
 
     /// Opens the pagemap, past its head.
-    pub(super) fn open(
-        &self,
-        checkpoint: &Checkpoint,
-    ) -> Result<ImageReader<Box<dyn Read + Send>>> {
+    pub(super) fn open(&self, checkpoint: &Checkpoint) -> Result<PagemapReader> {
         let mut reader = checkpoint.image(self.kind, self.id)?;
         reader.next_entry()?;
         Ok(reader)
@@ -192,7 +192,7 @@ impl PagemapFile {
         &self,
         checkpoint: &Checkpoint,
         staged: &'a StagedFile,
-    ) -> Result<(ImageReader<Box<dyn Read + Send>>, ImageWriter<&'a File>)> {
+    ) -> Result<(PagemapReader, ImageWriter<&'a File>)> {
         let mut reader = checkpoint.image(self.kind, self.id)?;
         let (header, order) = (reader.header(), reader.byte_order());
         let mut writer = ImageWriter::new(staged.file(), header, order)
@@ -273,7 +273,7 @@ pub(super) fn extent(
         Some(byte_len) => byte_len,
     };
     let address = entry.vaddr;
-    if address % page != 0 {
+    if !address.is_multiple_of(page) {
         return Err(format!("address {address:#x} is not page-aligned"));
     }
     // The last page of the address space ends at 2^64.
