@@ -15,6 +15,7 @@ mod examples;
 mod failure;
 mod fixtures;
 mod guest;
+mod harness;
 mod licences;
 mod oracle;
 mod packages;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::criu::{self, target_directory, workspace_directory};
 use crate::failure::{Doing, Failure, Outcome};
+use crate::harness::{self, Tally};
 use crate::licences;
 use crate::packages::{self, Needed};
 use crate::{examples, oracle, tool};
@@ -34,6 +34,11 @@ pub(crate) const NEEDED: &[Needed] = &[
         program: "unshare",
         package: "util-linux",
         purpose: "puts test processes into namespaces",
+    },
+    Needed {
+        program: "kill",
+        package: "procps",
+        purpose: "tests send signals with it",
     },
     Needed {
         program: "python3",
@@ -175,37 +180,16 @@ impl Run {
     /// Runs all tests, passing on what they print and counting their closing lines.
     fn tests(&mut self) -> Outcome<()> {
         let mut command = self.command(tool::cargo().as_ref());
-        command
-            .args([
-                "test",
-                "--workspace",
-                "--all-features",
-                "--locked",
-                "--no-fail-fast",
-            ])
-            .stdout(Stdio::piped());
-        let words = tool::words(&command);
-        let mut child = command.spawn().doing(format_args!("cannot run {words}"))?;
-        let mut tally = Tally::default();
-        if let Some(stdout) = child.stdout.take() {
-            for line in BufReader::new(stdout).lines() {
-                let line = line.doing("cannot read what the tests print")?;
-                println!("{line}");
-                tally.count(&line);
-            }
-        }
-        let status = child
-            .wait()
-            .doing(format_args!("cannot wait for {words}"))?;
-        let nothing_ran = tally.passed == 0;
+        command.args([
+            "test",
+            "--workspace",
+            "--all-features",
+            "--locked",
+            "--no-fail-fast",
+        ]);
+        let (tally, outcome) = harness::run(command);
         self.tally = tally;
-        if nothing_ran {
-            return Err(Failure::new("not one test ran"));
-        }
-        if status.success() {
-            return Ok(());
-        }
-        Err(Failure::new(format!("{words} ended with {status}")))
+        outcome
     }
 
     /// Runs every example and counts it like a test.
@@ -322,38 +306,6 @@ impl Run {
     }
 }
 
-/// Tests counted from the harness's closing lines.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
-    passed: usize,
-    failed: usize,
-    ignored: usize,
-}
-
-impl Tally {
-    /// Adds a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; ...`.
-    fn count(&mut self, line: &str) {
-        let Some(rest) = line.strip_prefix("test result: ") else {
-            return;
-        };
-        let Some((_, counts)) = rest.split_once(". ") else {
-            return;
-        };
-        for part in counts.split("; ") {
-            if let Some((number, what)) = part.split_once(' ')
-                && let Ok(number) = number.parse::<usize>()
-            {
-                match what {
-                    "passed" => self.passed += number,
-                    "failed" => self.failed += number,
-                    "ignored" => self.ignored += number,
-                    _ => {}
-                }
-            }
-        }
-    }
-}
-
 /// A line of the tests' skip log.
 #[derive(Debug, PartialEq, Eq)]
 struct Skip<'a> {
@@ -381,27 +333,6 @@ impl<'a> Skip<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn closing_lines_are_added_up() {
-        let mut tally = Tally::default();
-        for line in [
-            "running 3 tests",
-            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
-            "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 5 filtered out; finished in 0.00s",
-            "test test result: ok ... ok",
-        ] {
-            tally.count(line);
-        }
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 4,
-                failed: 2,
-                ignored: 1
-            }
-        );
-    }
 
     #[test]
     fn a_damaged_skip_counts_as_avoidable() {
