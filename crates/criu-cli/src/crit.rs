@@ -12,6 +12,7 @@ mod progress;
 mod show;
 mod size;
 mod target;
+mod x;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ use clap::{CommandFactory, Parser, Subcommand};
   crit encode -i pstree.json -o pstree.img       ... and back, to the byte
   crit decode --pretty < mm-4711.img | less      from a pipe, to a pipe
   crit info pagemap-4711.img                     which image is this, and how many entries has it?
+  crit x /tmp/images ps                          which processes are in this checkpoint?
 
 Exit status: 0 success; 1 failure; 2 wrong usage (1 without any argument, as Python's tool)."
 )]
@@ -49,6 +51,7 @@ enum Verb {
     Flatten(flatten::Arguments),
     Info(info::Arguments),
     Show(show::Arguments),
+    X(x::Arguments),
 }
 
 /// Describes the command line, for completions and manual pages.
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Flatten(arguments)) => flatten::run(&arguments),
         Some(Verb::Info(arguments)) => info::run(&arguments),
         Some(Verb::Show(arguments)) => show::run(&arguments),
+        Some(Verb::X(arguments)) => x::run(&arguments),
         None => {
             eprintln!("{}", command().render_usage());
             eprintln!("crit: error: too few arguments");

@@ -1,5 +1,6 @@
 //! Answers questions about a checkpoint, wherever it lies.
 
+pub mod explore;
 pub mod json;
 mod monitor;
 #[cfg(unix)]

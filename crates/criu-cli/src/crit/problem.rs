@@ -27,6 +27,11 @@ pub(super) enum Problem {
     },
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    #[error(transparent)]
+    Image(#[from] criu_image::Error),
+    /// What was asked for is not there, or cannot be done.
+    #[error("{0}")]
+    Refused(String),
     #[error("{}: {source}", name(.path, "standard input"))]
     Encode {
         path: Option<PathBuf>,

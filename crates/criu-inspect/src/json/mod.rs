@@ -6,7 +6,7 @@ mod error;
 mod form;
 mod info;
 mod number;
-mod quoted_printable;
+pub(crate) mod quoted_printable;
 mod text;
 mod token;
 mod words;

@@ -5,7 +5,7 @@
 //! that loses bytes: when a name holds line breaks of both kinds, LF and CR LF.
 
 /// Appends the quoted-printable form of `bytes` to `out`.
-pub(super) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
     let breaks = LineBreaks::of(bytes);
     let soft_break: &[u8] = if breaks == LineBreaks::CrLf {
         b"=\r\n"
