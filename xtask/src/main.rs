@@ -14,6 +14,7 @@ mod dist;
 mod examples;
 mod failure;
 mod fixtures;
+mod fuzz;
 mod guest;
 mod harness;
 mod licences;
@@ -69,6 +70,12 @@ const TASKS: &[Task] = &[
         arguments: "[SET...]",
         about: "make the image sets under fixtures/ anew, with both CRIUs",
         run: fixtures::task,
+    },
+    Task {
+        name: "fuzz",
+        arguments: "[TARGET...] [--seconds N] [--seed N]",
+        about: "feed damaged images, replies and logs to the libraries; also one input: fuzz TARGET --input FILE",
+        run: fuzz::task,
     },
     Task {
         name: "dist",

@@ -115,6 +115,10 @@ pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
     });
     run.step("tests", Run::tests);
     run.step("examples", Run::examples);
+    run.step("fuzzing", |run| {
+        crate::fuzz::lint(|arguments| run.cargo(arguments))?;
+        crate::fuzz::task(&[])
+    });
     run.close()
 }
 

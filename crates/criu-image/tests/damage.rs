@@ -63,42 +63,50 @@ fn damaged_images_never_break_a_reader() {
     batter(&seeds, fuzz::image_round_trip);
 }
 
+/// Image sets in the form in which a fuzz target takes them.
+fn sets(names: &[&str]) -> Vec<Vec<u8>> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/4.3");
+    ["plain", "plain-compressed", "descriptors"]
+        .iter()
+        .map(|set| fuzz::join_directory(names, &fixtures.join(set)).expect("reads"))
+        .collect()
+}
+
 #[test]
 fn damaged_checkpoints_never_break_a_look_at_them() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/4.3");
-    let mut seeds = Vec::new();
-    for set in ["plain", "plain-compressed", "descriptors"] {
-        let dir = fixtures.join(set);
-        let names: Vec<_> = fs::read_dir(&dir)
-            .expect("reads")
-            .filter_map(|entry| entry.expect("reads").file_name().into_string().ok())
-            .collect();
-        // The fixture's ids become those that the fuzzer knows.
-        let seed = fuzz::join(|wanted| {
-            let (prefix, suffix) = wanted.split_once("-1.").unwrap_or((wanted, ""));
-            let found = names.iter().find(|name| {
-                *name == wanted
-                    || (!suffix.is_empty()
-                        && name.strip_prefix(prefix).is_some_and(|rest| {
-                            rest.starts_with('-')
-                                && rest[1..].starts_with(|c: char| c.is_ascii_digit())
-                        })
-                        && name.ends_with(suffix))
-            });
-            found.map(|name| fs::read(dir.join(name)).expect("reads"))
-        });
-        seeds.push(seed);
-    }
+    batter(&sets(fuzz::CHECKPOINT), fuzz::checkpoint);
+}
+
+#[test]
+fn damaged_pagemaps_never_break_a_look_at_memory() {
+    let mut seeds = sets(fuzz::MEMORY);
     let (map, pages) = Pagemap::new(1)
         .blocks(0, 3, 4, 2, &[&[], &[1; 4096]])
         .entry(0x9000, 1, 4)
         .bytes([5; 4096])
         .entry(0xa000, 9, 1)
         .into_images();
-    seeds.push(fuzz::join(|name| match name {
-        "pagemap-shmem-1.img" => Some(map.clone()),
-        "pages-1.img" => Some(pages.clone()),
+    seeds.push(fuzz::join(fuzz::MEMORY, |name| match name {
+        "pagemap-shmem-1.img" | "parent/pagemap-1.img" => Some(map.clone()),
+        "pages-1.img" | "parent/pages-1.img" => Some(pages.clone()),
         _ => None,
     }));
-    batter(&seeds, fuzz::checkpoint);
+    batter(&seeds, fuzz::address_space);
+}
+
+#[test]
+fn what_fuzzing_found_stays_mended() {
+    let found = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/fuzz");
+    let image_round_trip: fn(&[u8]) = fuzz::image_round_trip;
+    let targets = [
+        ("image_round_trip", image_round_trip),
+        ("message_round_trip", fuzz::message_round_trip),
+        ("checkpoint", fuzz::checkpoint),
+        ("address_space", fuzz::address_space),
+    ];
+    for (target, body) in targets {
+        for input in fs::read_dir(found.join(target)).into_iter().flatten() {
+            body(&fs::read(input.expect("reads").path()).expect("reads"));
+        }
+    }
 }

@@ -51,6 +51,8 @@ mod error;
 mod exchange;
 mod failure;
 mod features;
+#[doc(hidden)] // for the fuzz targets and our own tests
+pub mod fuzz;
 mod link;
 pub mod log;
 mod notify;
