@@ -10,6 +10,8 @@ use criu_image::wire::{
     self, DecodeErrorKind, Field, Fields, RECURSION_LIMIT, Value, WireType, write_tag, write_varint,
 };
 
+use super::walk;
+
 /// What is wrong with an encoded message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
@@ -41,6 +43,9 @@ pub(super) fn inspect(
         ordered: true,
         canonical: true,
     };
+    if walk::is_plain(descriptor, bytes, 0) {
+        return Ok(form);
+    }
     inspect_fields(descriptor, Fields::new(bytes), &mut form).map_err(|fault| {
         let mut path = descriptor.name.to_owned();
         for name in fault.path.iter().rev() {
@@ -70,10 +75,11 @@ pub(super) fn canonical(descriptor: &'static MessageDescriptor, bytes: &[u8]) ->
 #[inline]
 pub(super) fn known(
     descriptor: &'static MessageDescriptor,
-    field: &Field<'_>,
+    number: u32,
+    value: Value<'_>,
 ) -> Option<&'static FieldDescriptor> {
-    let known = descriptor.field(field.number())?;
-    let fits = match (&known.kind, field.value()) {
+    let known = descriptor.field(number)?;
+    let fits = match (&known.kind, value) {
         (FieldKind::String | FieldKind::Bytes | FieldKind::Message(_), Value::Bytes(_)) => true,
         (FieldKind::String | FieldKind::Bytes | FieldKind::Message(_), _) => false,
         (FieldKind::Fixed64, Value::Fixed64(_)) => true,
@@ -98,7 +104,7 @@ pub(super) fn packed<'a>(
         let (value, len) = match (kind, rest.first_chunk()) {
             (FieldKind::Fixed64, Some(&bytes)) => (Some(u64::from_le_bytes(bytes)), 8),
             (FieldKind::Fixed64, None) => (None, rest.len()),
-            _ => match read_varint(rest) {
+            _ => match walk::read_varint(rest) {
                 Some((value, len)) => (Some(value), len),
                 None => (None, rest.len()),
             },
@@ -157,7 +163,7 @@ fn inspect_fields(
     let mut required = 0;
     for field in fields {
         let field = field?;
-        let Some(known) = known(descriptor, &field) else {
+        let Some(known) = known(descriptor, field.number(), field.value()) else {
             unknown = true;
             continue;
         };
@@ -243,7 +249,7 @@ fn append_canonical(
     let mut fields = Vec::new();
     let mut unknown = Vec::new();
     for field in Fields::new(bytes).map_while(Result::ok) {
-        match known(descriptor, &field) {
+        match known(descriptor, field.number(), field.value()) {
             Some(known) => fields.push((known, field)),
             None => unknown.extend_from_slice(field.as_bytes()),
         }
@@ -279,7 +285,9 @@ fn append_canonical(
                 }
             }
             (kind, Label::Repeated) => {
-                let numbers = same.iter().flat_map(|(_, field)| numbers(kind, field));
+                let numbers = same
+                    .iter()
+                    .flat_map(|(_, field)| numbers(kind, field.value()));
                 if known.packed {
                     let mut list = Vec::new();
                     numbers.for_each(|number| append_number(kind, number, &mut list));
@@ -296,7 +304,7 @@ fn append_canonical(
                 }
             }
             (kind, _) => {
-                if let Some(number) = numbers(kind, &same[same.len() - 1].1).last() {
+                if let Some(number) = numbers(kind, same[same.len() - 1].1.value()).last() {
                     write_tag(known.number, number_wire_type(kind), out);
                     append_number(kind, number, out);
                 }
@@ -339,9 +347,9 @@ pub(super) fn number_wire_type(kind: &FieldKind) -> WireType {
 /// The numbers of a field, one or a packed list.
 pub(super) fn numbers<'a>(
     kind: &'a FieldKind,
-    field: &Field<'a>,
+    value: Value<'a>,
 ) -> impl Iterator<Item = u64> + use<'a> {
-    let (single, list) = match field.value() {
+    let (single, list) = match value {
         Value::Varint(number) | Value::Fixed64(number) => (Some(number), &[][..]),
         Value::Bytes(bytes) => (None, bytes),
         Value::Fixed32(_) | Value::Group(_) => (None, &[][..]),
@@ -364,18 +372,4 @@ fn payload<'a>(field: &Field<'a>) -> &'a [u8] {
 fn varint_len(value: u64) -> usize {
     let bits = 64 - (value | 1).leading_zeros();
     bits.div_ceil(7) as usize
-}
-
-fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
-    let mut value = 0;
-    for (index, &byte) in bytes.iter().take(10).enumerate() {
-        if index == 9 && byte > 1 {
-            return None;
-        }
-        value |= u64::from(byte & 0x7f) << (7 * index);
-        if byte < 0x80 {
-            return Some((value, index + 1));
-        }
-    }
-    None
 }

@@ -9,6 +9,7 @@ mod number;
 pub(crate) mod quoted_printable;
 mod text;
 mod token;
+mod walk;
 mod words;
 
 pub use self::decode::{DecodeOptions, Payloads, decode, decode_message};

@@ -59,6 +59,8 @@ impl<W: Write> Text<W> {
     /// Starts the next member of an object; `name` has no characters to escape.
     #[inline]
     pub(super) fn key(&mut self, first: bool, name: &str) {
+        // Room for all at once: the pieces then come without looking.
+        self.buffer.reserve(name.len() + 8);
         self.item(first);
         self.buffer.push(b'"');
         self.buffer.extend_from_slice(name.as_bytes());

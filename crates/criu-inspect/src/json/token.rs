@@ -109,23 +109,22 @@ impl<R: Read> Json<R> {
             return Err(self.unexpected(expected, found));
         }
         self.position += 1;
+        self.peek()?;
         Ok(true)
     }
 
-    /// Takes the key of a member, if it is this one.
+    /// Takes the key of a member, if it is this one and at hand; [`next`](Self::next) has moved
+    /// on to it.
     #[inline]
-    pub(super) fn take_key_if(&mut self, name: &str) -> Result<bool> {
-        if self.peek()? != Some(b'"') {
-            return Ok(false);
-        }
-        let after = &self.buffer[self.position + 1..self.end];
-        let is_it = after.len() > name.len()
-            && after.starts_with(name.as_bytes())
-            && after[name.len()] == b'"';
+    pub(super) fn take_key_if(&mut self, name: &str) -> bool {
+        let Some([b'"', after @ ..]) = self.buffer[..self.end].get(self.position..) else {
+            return false;
+        };
+        let is_it = after.get(name.len()) == Some(&b'"') && after.starts_with(name.as_bytes());
         if is_it {
             self.position += name.len() + 2;
         }
-        Ok(is_it)
+        is_it
     }
 
     /// Takes the key of a member.
@@ -398,6 +397,21 @@ impl<R: Read> Json<R> {
     /// Passes over white space and looks at the next character.
     #[inline]
     pub(super) fn peek(&mut self) -> Result<Option<u8>> {
+        // Mostly nothing or one space stands between tokens.
+        for _ in 0..2 {
+            match self.buffer[..self.end].get(self.position) {
+                Some(&byte) if byte > b' ' => {
+                    self.mark = self.gone + self.position as u64;
+                    return Ok(Some(byte));
+                }
+                Some(b' ') => self.position += 1,
+                _ => break,
+            }
+        }
+        self.pass_space()
+    }
+
+    fn pass_space(&mut self) -> Result<Option<u8>> {
         loop {
             while let Some(&byte) = self.buffer[..self.end].get(self.position) {
                 match byte {

@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 
 use criu_image::schema::{FieldDescriptor, FieldKind, Label, MessageDescriptor};
-use criu_image::wire::{Field, Fields, Value};
+use criu_image::wire::Value;
 
 use crate::json::number::{self, Integer};
-use crate::json::text::{Base64Lines, Text};
+use crate::json::text::Text;
+use crate::json::walk::{Step, Walk};
 use crate::json::{Style, UNKNOWN_KEY, form, quoted_printable};
 
 /// How the fields of a message are printed.
@@ -32,20 +33,16 @@ impl View {
 pub(super) fn write_members<W: Write>(
     text: &mut Text<W>,
     descriptor: &'static MessageDescriptor,
-    mut fields: Fields<'_>,
+    message: &[u8],
     view: View,
 ) -> io::Result<bool> {
     let mut first = true;
-    let mut next = advance(&mut fields)?;
+    let mut fields = Walk::new(message);
+    let mut next = fields.next();
     while let Some(field) = next {
-        let Some(known) = form::known(descriptor, &field) else {
+        let Some(known) = form::known(descriptor, field.number, field.value) else {
             text.key(first, UNKNOWN_KEY);
-            text.raw(b"\"");
-            let mut lines = Base64Lines::default();
-            lines.push(text, field.as_bytes())?;
-            lines.push(text, field.rest())?;
-            lines.finish(text)?;
-            text.raw(b"\"");
+            text.base64_string(field.from_here)?;
             return Ok(true);
         };
         if known.label == Label::Repeated {
@@ -60,8 +57,8 @@ pub(super) fn write_members<W: Write>(
         } else {
             text.key(first, known.name);
             first = false;
-            write_value(text, known, &field, view)?;
-            next = advance(&mut fields)?;
+            write_value(text, known, field.value, view)?;
+            next = fields.next();
         }
         text.settle()?;
     }
@@ -72,19 +69,19 @@ pub(super) fn write_members<W: Write>(
 struct List<'a, 'b> {
     descriptor: &'static MessageDescriptor,
     known: &'static FieldDescriptor,
-    fields: &'b mut Fields<'a>,
-    next: Option<Field<'a>>,
+    fields: &'b mut Walk<'a>,
+    next: Option<Step<'a>>,
 }
 
 impl<'a> List<'a, '_> {
-    fn take(&mut self) -> io::Result<Option<Field<'a>>> {
-        let same = self.next.filter(|field| {
-            field.number() == self.known.number && form::known(self.descriptor, field).is_some()
-        });
-        if same.is_some() {
-            self.next = advance(self.fields)?;
-        }
-        Ok(same)
+    #[inline]
+    fn take(&mut self) -> Option<Value<'a>> {
+        let step = self.next.filter(|step| {
+            step.number == self.known.number
+                && form::known(self.descriptor, step.number, step.value).is_some()
+        })?;
+        self.next = self.fields.next();
+        Some(step.value)
     }
 }
 
@@ -99,7 +96,7 @@ fn write_list<W: Write>(
         return write_address(text, list, first_member);
     }
     let mut first = true;
-    while let Some(field) = list.take()? {
+    while let Some(value) = list.take() {
         let is_number = !matches!(
             known.kind,
             FieldKind::String | FieldKind::Bytes | FieldKind::Message(_)
@@ -114,14 +111,14 @@ fn write_list<W: Write>(
             first = false;
         };
         if is_number {
-            for number in form::numbers(&known.kind, &field) {
+            for number in form::numbers(&known.kind, value) {
                 begin(text);
                 write_number(text, known, number, view)?;
                 text.settle()?;
             }
         } else {
             begin(text);
-            write_value(text, known, &field, view)?;
+            write_value(text, known, value, view)?;
             text.settle()?;
         }
     }
@@ -139,8 +136,8 @@ fn write_address<W: Write>(
 ) -> io::Result<()> {
     let known = list.known;
     let mut words = Vec::new();
-    while let Some(field) = list.take()? {
-        words.extend(form::numbers(&known.kind, &field));
+    while let Some(value) = list.take() {
+        words.extend(form::numbers(&known.kind, value));
     }
     if words.is_empty() {
         return Ok(());
@@ -166,21 +163,20 @@ fn write_address<W: Write>(
 fn write_value<W: Write>(
     text: &mut Text<W>,
     known: &'static FieldDescriptor,
-    field: &Field<'_>,
+    value: Value<'_>,
     view: View,
 ) -> io::Result<()> {
-    match (field.value(), &known.kind) {
+    match (value, &known.kind) {
         (Value::Varint(number) | Value::Fixed64(number), kind) => {
             write_number(text, known, form::truncated(kind, number), view)
         }
-        (Value::Bytes(_), FieldKind::Message(inner)) => {
+        (Value::Bytes(message), FieldKind::Message(inner)) => {
             let view = View {
                 hex: view.hex || known.crit.hex,
                 ..view
             };
             text.open(b'{');
-            let fields = field.message().map_err(inspected)?;
-            let any = write_members(text, inner, fields, view)?;
+            let any = write_members(text, inner, message, view)?;
             text.close(b'}', !any);
             Ok(())
         }
@@ -226,14 +222,4 @@ fn write_number<W: Write>(
     }
     number::write_plain(text, integer);
     Ok(())
-}
-
-#[inline]
-fn advance<'a>(fields: &mut Fields<'a>) -> io::Result<Option<Field<'a>>> {
-    fields.next().transpose().map_err(inspected)
-}
-
-/// Messages are inspected before they are written, so this does not happen.
-fn inspected(error: criu_image::wire::DecodeError) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
 }

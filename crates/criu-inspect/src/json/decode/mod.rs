@@ -6,7 +6,6 @@ mod payload;
 use std::io::{Read, Write};
 
 use criu_image::schema::MessageDescriptor;
-use criu_image::wire::Fields;
 use criu_image::{ByteOrder, Header, ImageKind, ImageReader, RawEntry};
 
 use self::message::View;
@@ -178,8 +177,8 @@ fn write_message<W: Write>(
         canonical = form::canonical(descriptor, bytes);
         &canonical
     };
-    let any = message::write_members(text, descriptor, Fields::new(ordered), view)
-        .map_err(DecodeError::Write)?;
+    let any =
+        message::write_members(text, descriptor, ordered, view).map_err(DecodeError::Write)?;
     if form.canonical {
         return Ok(!any);
     }

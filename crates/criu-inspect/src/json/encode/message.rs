@@ -114,13 +114,9 @@ impl MessageEncoder {
         let fields = message.descriptor.fields;
         // Fields mostly come in their order, with optional ones left out.
         let mut found = None;
-        let likely = fields
-            .iter()
-            .enumerate()
-            .skip(message.expected)
-            .take(LIKELY_FIELDS);
-        for (index, field) in likely {
-            if json.take_key_if(field.name)? {
+        let end = fields.len().min(message.expected + LIKELY_FIELDS);
+        for (index, field) in fields.iter().enumerate().take(end).skip(message.expected) {
+            if json.take_key_if(field.name) {
                 found = Some(index);
                 break;
             }
