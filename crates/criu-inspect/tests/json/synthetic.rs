@@ -7,21 +7,21 @@ use criu_image::schema::{FieldDescriptor, FieldKind, Label, MessageDescriptor};
 
 /// Numbers that look random and are always the same.
 #[derive(Debug)]
-pub struct Numbers(u64);
+pub(crate) struct Numbers(u64);
 
 impl Numbers {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    pub fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         (self.next() >> 33) % limit
     }
 
@@ -38,7 +38,7 @@ impl Numbers {
 }
 
 /// An image of this kind with a few entries and their payloads.
-pub fn image(kind: ImageKind, numbers: &mut Numbers) -> Vec<u8> {
+pub(crate) fn image(kind: ImageKind, numbers: &mut Numbers) -> Vec<u8> {
     let mut out = Vec::new();
     for word in [kind.first_word().value(), kind.magic()]
         .into_iter()
@@ -239,18 +239,18 @@ fn pad(len: usize, alignment: usize, out: &mut Vec<u8>) {
     out.resize(out.len() + len.next_multiple_of(alignment) - len, 0);
 }
 
-pub fn varint_field(number: u32, value: u64, out: &mut Vec<u8>) {
+pub(crate) fn varint_field(number: u32, value: u64, out: &mut Vec<u8>) {
     varint(u64::from(number) << 3, out);
     varint(value, out);
 }
 
-pub fn counted_field(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn counted_field(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
     varint(u64::from(number) << 3 | 2, out);
     varint(bytes.len() as u64, out);
     out.extend(bytes);
 }
 
-pub fn varint(mut value: u64, out: &mut Vec<u8>) {
+pub(crate) fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;

@@ -1,27 +1,20 @@
 //! Our JSON against Python CRIT 4.3's, byte for byte, in both directions.
 //!
 //! Over the images of real CRIUs in `fixtures/`, and over synthetic ones of every kind that try
-//! every field of the schema. Where Python is wrong, `tests/json` says what is right instead.
-
-#![expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "synthetic images take the low bits of any number"
-)]
-
-mod synthetic;
+//! every field of the schema. Where Python is wrong, `corrected` says what is right instead.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use criu_image::{ImageKind, ImageReader};
+use criu_image::ImageKind;
 use criu_inspect::json::{self, DecodeOptions, EncodeOptions, Payloads, Style};
 use criu_testkit::{TempDir, python_crit};
 
-use synthetic::Numbers;
+use crate::synthetic::{self, Numbers};
+use crate::{decode, open};
 
 /// What Python says of one image; what it fails at is an error.
 type Answers = BTreeMap<&'static str, Result<Vec<u8>, String>>;
@@ -97,15 +90,15 @@ fn compare(
 ) -> usize {
     let ours: Vec<Vec<u8>> = images
         .values()
-        .map(|image| decode(image, DecodeOptions::new(Style::Compact)))
+        .map(|image| printed(image, DecodeOptions::new(Style::Compact)))
         .collect();
     let answers = ask(crit, images.values().zip(&ours));
     let mut equal = 0;
     let mut wrong = Vec::new();
     for ((name, image), answers) in images.iter().zip(&answers) {
         let pretty = DecodeOptions::new(Style::Pretty);
-        let compact = decode(image, DecodeOptions::new(Style::Compact));
-        let indented = decode(image, pretty);
+        let compact = printed(image, DecodeOptions::new(Style::Compact));
+        let indented = printed(image, pretty);
         for text in [&compact, &indented] {
             let mut back = Vec::new();
             match json::encode(&text[..], &mut back, EncodeOptions::default()) {
@@ -121,7 +114,7 @@ fn compare(
         let expected = [
             ("compact", compact),
             ("pretty", indented),
-            ("nopl", decode(image, pretty.payloads(Payloads::Size))),
+            ("nopl", printed(image, pretty.payloads(Payloads::Size))),
             ("info", format!("{info}\n").into_bytes()),
             ("encoded", image.clone()),
         ];
@@ -154,7 +147,7 @@ fn ask<'a>(crit: &Path, images: impl Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>
     // The same interpreter and modules as the command has, with another program.
     let command = fs::read_to_string(crit).expect("the command is a script");
     assert!(command.contains("-m crit "), "{command}");
-    let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/driver.py");
+    let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/json/driver.py");
     let script = directory.join("driver");
     fs::write(
         &script,
@@ -180,10 +173,10 @@ fn ask<'a>(crit: &Path, images: impl Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)>
     }
     drop(input);
     assert!(python.wait().expect("Python runs").success());
-    paths.iter().map(answers).collect()
+    paths.iter().map(|path| answers(path)).collect()
 }
 
-fn answers(path: &PathBuf) -> Answers {
+fn answers(path: &Path) -> Answers {
     ["compact", "pretty", "nopl", "info", "encoded"]
         .into_iter()
         .map(|what| {
@@ -196,13 +189,9 @@ fn answers(path: &PathBuf) -> Answers {
         .collect()
 }
 
-fn open(image: &[u8]) -> ImageReader<&[u8]> {
-    ImageReader::new(image).expect("it is an image")
-}
-
-fn decode(image: &[u8], options: DecodeOptions) -> Vec<u8> {
-    let mut text = Vec::new();
-    json::decode(&mut open(image), &mut text, options).expect("the image can be decoded");
+/// An image as the command prints it.
+fn printed(image: &[u8], options: DecodeOptions) -> Vec<u8> {
+    let mut text = decode(image, options).expect("the image can be decoded");
     text.push(b'\n');
     text
 }
