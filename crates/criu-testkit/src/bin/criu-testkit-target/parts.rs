@@ -28,6 +28,7 @@ pub(crate) fn make(name: &str, directory: &Path) -> Result<Box<dyn Part>, Failur
     };
     Ok(match name {
         "memory" => Box::new(Memory::new(number * 1024)),
+        "zeros" => Box::new(Zeros::new(number * 1024)),
         "threads" => Box::new(Threads::new(number)?),
         "children" => Box::new(Children::new(number, directory)?),
         "stopped-child" => Box::new(StoppedChild::new()?),
@@ -119,6 +120,28 @@ impl Part for Memory {
         {
             None => Ok(()),
             Some((index, word)) => Err(format!("word {index} is {word:#x}").into()),
+        }
+    }
+}
+
+/// Memory that was written to and is all zeros again: pages there are, with nothing in them.
+struct Zeros {
+    bytes: Vec<u8>,
+}
+
+impl Zeros {
+    fn new(len_bytes: usize) -> Self {
+        let mut bytes = vec![1; len_bytes];
+        bytes.fill(0);
+        Zeros { bytes }
+    }
+}
+
+impl Part for Zeros {
+    fn verify(&mut self) -> Result<(), Failure> {
+        match self.bytes.iter().position(|byte| *byte != 0) {
+            None => Ok(()),
+            Some(at) => Err(format!("byte {at} is {:#x}", self.bytes[at]).into()),
         }
     }
 }

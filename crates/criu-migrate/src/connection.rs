@@ -1,0 +1,515 @@
+//! A connection in use: frames in and out on threads of their own, messages in their turn.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::conversation::{Party, Stage};
+use crate::error::{Error, ImageProblem, Result};
+use crate::frame::{
+    Channel, Frame, HEADER_BYTES, Header, PREAMBLE_BYTES, decode_preamble, encode_preamble,
+};
+use crate::message::Message;
+use crate::sparse;
+use crate::timing::Timing;
+use crate::transport::{Bell, Receive, Transmit, Transport, Wait};
+use crate::watch::Watch;
+
+/// Frames that may wait to be used, per queue; at most 256 KiB each but for control messages.
+const QUEUE_FRAMES: usize = 8;
+/// How often a wait looks whether it was called off.
+const CANCEL_CHECK: Duration = Duration::from_millis(50);
+
+/// A piece of a channel's stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Chunk {
+    Data(Vec<u8>),
+    Zeros(u64),
+    End,
+}
+
+/// What arrives in order: messages, and the data of images among them.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    Message(Message),
+    Image(Chunk),
+}
+
+/// The way out, shared by the threads that send.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    sender: Mutex<Box<dyn Transmit>>,
+    bell: Bell,
+    /// A frame was left incomplete: nothing after it would be understood.
+    torn: AtomicBool,
+    sent_bytes: AtomicU64,
+}
+
+impl Outgoing {
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.0.bell
+    }
+
+    /// Bytes sent so far, everything counted.
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.0.sent_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sends bytes of a channel, zero runs as numbers; returns how many were data.
+    pub(crate) fn send_stream(&self, channel: Channel, bytes: &[u8]) -> io::Result<usize> {
+        let mut frames = Vec::with_capacity(bytes.len() + HEADER_BYTES);
+        let data = sparse::encode(channel, bytes, &mut frames);
+        self.send_bytes(&frames)?;
+        Ok(data)
+    }
+
+    /// Sends a run of zero bytes of a channel.
+    pub(crate) fn send_zeros(&self, channel: Channel, len_bytes: u64) -> io::Result<()> {
+        let mut frames = Vec::new();
+        crate::frame::encode_zeros(channel, len_bytes, &mut frames);
+        self.send_bytes(&frames)
+    }
+
+    pub(crate) fn send_frame(&self, frame: &Frame) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        self.send_bytes(&bytes)
+    }
+
+    /// Sends whole frames, or breaks the connection.
+    fn send_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut sender = self.0.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.torn.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        // No deadline: a peer that lives may be busy; one that does not is noticed by its silence,
+        // and then the bell rings.
+        let wait = Wait::new(None, &self.0.bell);
+        let mut left = bytes;
+        while !left.is_empty() {
+            match sender.transmit(left, &wait) {
+                Ok(written) => {
+                    left = left.get(written..).unwrap_or_default();
+                    self.0
+                        .sent_bytes
+                        .fetch_add(written as u64, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    self.0.torn.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A connection whose two ends have greeted each other.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    party: Party,
+    peer_name: String,
+    stage: Stage,
+    outgoing: Outgoing,
+    /// Taken on drop, before the threads are waited for.
+    arrivals: Option<Receiver<Result<Arrival>>>,
+    pages: Option<Receiver<Chunk>>,
+    beating: Option<Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Connection {
+    /// Exchanges preambles and starts listening.
+    pub(crate) fn open(
+        transport: Box<dyn Transport>,
+        party: Party,
+        timing: &Timing,
+    ) -> Result<Self> {
+        let failed = |doing| move |source| Error::Connection { doing, source };
+        let peer_name = transport.peer();
+        let halves = transport.split().map_err(failed("setting it up"))?;
+        let bell = Bell::new().map_err(failed("setting it up"))?;
+        let (mut receiver, mut sender) = (halves.receiver, halves.sender);
+        let deadline = Instant::now().checked_add(timing.greeting);
+        greet(
+            &mut *receiver,
+            &mut *sender,
+            &Wait::new(deadline, &bell),
+            party,
+            timing,
+        )?;
+
+        let outgoing = Outgoing(Arc::new(Shared {
+            sender: Mutex::new(sender),
+            bell,
+            torn: AtomicBool::new(false),
+            sent_bytes: AtomicU64::new(PREAMBLE_BYTES as u64),
+        }));
+        let (arrivals_in, arrivals) = sync_channel(QUEUE_FRAMES);
+        let (pages_in, pages) = sync_channel(QUEUE_FRAMES);
+        let (beating, stop_beating) = channel::<()>();
+        let mut connection = Self {
+            party,
+            peer_name,
+            stage: Stage::Opening,
+            outgoing: outgoing.clone(),
+            arrivals: Some(arrivals),
+            pages: Some(pages),
+            beating: Some(beating),
+            threads: Vec::new(),
+        };
+        let listener = Listener {
+            receiver,
+            buffer: vec![0; 64 << 10],
+            start: 0,
+            end: 0,
+            bell: outgoing.bell().clone(),
+            peer: party.peer(),
+            timing: *timing,
+        };
+        let beat = timing.beat;
+        let beater = outgoing.clone();
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(format!("migrate-{name}"))
+                .spawn(work)
+                .map_err(Error::io("start a thread"))
+        };
+        let listen = Box::new(move || listener.listen(&arrivals_in, &pages_in));
+        connection.threads.push(spawn("listen", listen)?);
+        let keep_beating = Box::new(move || {
+            while stop_beating.recv_timeout(beat) == Err(RecvTimeoutError::Timeout) {
+                if beater.send_frame(&Frame::Beat).is_err() {
+                    return;
+                }
+            }
+        });
+        connection.threads.push(spawn("beat", keep_beating)?);
+        Ok(connection)
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn peer_name(&self) -> &str {
+        &self.peer_name
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    pub(crate) fn outgoing(&self) -> &Outgoing {
+        &self.outgoing
+    }
+
+    /// Takes the queue of the pages channel; there is only one.
+    pub(crate) fn take_pages(&mut self) -> Option<Receiver<Chunk>> {
+        self.pages.take()
+    }
+
+    /// Says a message, if it is its turn.
+    pub(crate) fn say(&mut self, message: &Message) -> Result<()> {
+        let next = self.stage.after(self.party, message)?;
+        // Before it is sent: half a `commit` may have arrived, too.
+        self.stage = next;
+        self.outgoing
+            .send_frame(&Frame::Control(message.encode()))
+            .map_err(|source| Error::Connection {
+                doing: "sending a message",
+                source,
+            })
+    }
+
+    /// Says that everything goes back to how it was, if that can be said, and sees that it arrives.
+    pub(crate) fn abort(&mut self, reason: &str) {
+        let message = Message::Abort {
+            reason: reason.to_owned(),
+        };
+        if self.say(&message).is_ok() {
+            self.linger(Duration::from_secs(1));
+        }
+    }
+
+    /// Waits for a message. `Abort` becomes an error here.
+    pub(crate) fn hear(
+        &mut self,
+        what: &'static str,
+        within: Duration,
+        watch: &Watch,
+    ) -> Result<Message> {
+        match self.next(what, within, watch)? {
+            Arrival::Message(message) => Ok(message),
+            Arrival::Image(_) => Err(Error::Image {
+                peer: self.party.peer(),
+                problem: ImageProblem::OutOfPlace,
+            }),
+        }
+    }
+
+    /// Waits for a message or a piece of an image.
+    pub(crate) fn next(
+        &mut self,
+        what: &'static str,
+        within: Duration,
+        watch: &Watch,
+    ) -> Result<Arrival> {
+        let peer = self.party.peer();
+        let deadline = Instant::now().checked_add(within);
+        loop {
+            // Once the tree is given away there is nothing to call off.
+            if watch.is_cancelled() && self.stage != Stage::Committing {
+                return Err(Error::Cancelled);
+            }
+            let left = deadline.map_or(CANCEL_CHECK, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
+            let Some(arrivals) = &self.arrivals else {
+                return Err(Error::Closed(peer));
+            };
+            let arrival = match arrivals.recv_timeout(left.min(CANCEL_CHECK)) {
+                Ok(arrival) => arrival?,
+                Err(RecvTimeoutError::Timeout) if left > CANCEL_CHECK => continue,
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(Error::TooSlow {
+                        peer,
+                        what,
+                        after: within,
+                    });
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::Closed(peer)),
+            };
+            if let Arrival::Message(message) = &arrival {
+                self.stage = self.stage.after(peer, message)?;
+                if let Message::Abort { reason } = message {
+                    return Err(Error::Aborted {
+                        by: peer,
+                        reason: reason.clone(),
+                    });
+                }
+            }
+            return Ok(arrival);
+        }
+    }
+
+    /// Looks whether the peer is still there and has not given up.
+    pub(crate) fn check(&mut self, watch: &Watch) -> Result<()> {
+        match self.next("nothing", Duration::ZERO, watch) {
+            Err(Error::TooSlow { .. }) => Ok(()),
+            Err(error) => Err(error),
+            Ok(Arrival::Message(_)) => Ok(()),
+            Ok(Arrival::Image(_)) => Err(Error::Image {
+                peer: self.party.peer(),
+                problem: ImageProblem::OutOfPlace,
+            }),
+        }
+    }
+
+    /// Closes without a word: what is here is in doubt, and nothing may be said about it.
+    pub(crate) fn break_off(&mut self) {
+        self.stage = Stage::Over;
+        self.outgoing.bell().ring();
+    }
+
+    /// Waits a while for the peer to close: closing first could destroy what it has not read yet.
+    pub(crate) fn linger(&mut self, within: Duration) {
+        let Some(deadline) = Instant::now().checked_add(within) else {
+            return;
+        };
+        while let Some(arrivals) = &self.arrivals {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match arrivals.recv_timeout(left) {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.arrivals = None;
+        self.pages = None;
+        self.beating = None;
+        self.outgoing.bell().ring();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn greet(
+    receiver: &mut dyn Receive,
+    sender: &mut dyn Transmit,
+    wait: &Wait<'_>,
+    party: Party,
+    timing: &Timing,
+) -> Result<()> {
+    let peer = party.peer();
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::TimedOut => Error::TooSlow {
+            peer,
+            what: "greeting",
+            after: timing.greeting,
+        },
+        _ => Error::Connection {
+            doing: "greeting",
+            source,
+        },
+    };
+    let ours = encode_preamble();
+    let mut left = ours.as_slice();
+    while !left.is_empty() {
+        let written = sender.transmit(left, wait).map_err(failed)?;
+        left = left.get(written..).unwrap_or_default();
+    }
+    let mut theirs = [0; PREAMBLE_BYTES];
+    let mut filled = 0;
+    while filled < theirs.len() {
+        match receiver
+            .receive(&mut theirs[filled..], wait)
+            .map_err(failed)?
+        {
+            0 => return Err(Error::Closed(peer)),
+            count => filled += count,
+        }
+    }
+    decode_preamble(&theirs).map_err(|problem| Error::Frame { peer, problem })?;
+    Ok(())
+}
+
+/// Reads frames and hands them to whom they are for.
+#[derive(Debug)]
+struct Listener {
+    receiver: Box<dyn Receive>,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    bell: Bell,
+    peer: Party,
+    timing: Timing,
+}
+
+impl Listener {
+    fn listen(mut self, arrivals: &SyncSender<Result<Arrival>>, pages: &SyncSender<Chunk>) {
+        loop {
+            let heard = self.frame().and_then(|frame| match frame {
+                Frame::Control(bytes) => {
+                    let message = Message::decode(&bytes).map_err(|source| Error::Message {
+                        peer: self.peer,
+                        source,
+                    })?;
+                    Ok(Some(Arrival::Message(message)))
+                }
+                Frame::Beat => Ok(None),
+                Frame::Data(Channel::Image, bytes) => Ok(Some(Arrival::Image(Chunk::Data(bytes)))),
+                Frame::Zeros(Channel::Image, count) => {
+                    Ok(Some(Arrival::Image(Chunk::Zeros(count))))
+                }
+                Frame::End(Channel::Image) => Ok(Some(Arrival::Image(Chunk::End))),
+                // Nobody may be listening to pages any more; that does not concern the messages.
+                Frame::Data(Channel::Pages, bytes) => {
+                    let _ = pages.send(Chunk::Data(bytes));
+                    Ok(None)
+                }
+                Frame::Zeros(Channel::Pages, count) => {
+                    let _ = pages.send(Chunk::Zeros(count));
+                    Ok(None)
+                }
+                Frame::End(Channel::Pages) => {
+                    let _ = pages.send(Chunk::End);
+                    Ok(None)
+                }
+            });
+            let heard = match heard {
+                Ok(Some(arrival)) => Ok(arrival),
+                Ok(None) => continue,
+                Err(error) => Err(error),
+            };
+            let last = heard.is_err();
+            if last {
+                // Whoever waits to send to this peer waits in vain.
+                self.bell.ring();
+            }
+            if arrivals.send(heard).is_err() || last {
+                return;
+            }
+        }
+    }
+
+    fn frame(&mut self) -> Result<Frame> {
+        let silence = self.timing.silence;
+        if self.start == self.end {
+            let deadline = Instant::now().checked_add(silence);
+            self.fill(deadline).map_err(|error| match error {
+                Error::TooSlow { peer, .. } => Error::Silent {
+                    peer,
+                    after: silence,
+                },
+                error => error,
+            })?;
+        }
+        let deadline = Instant::now().checked_add(self.timing.frame);
+        let mut header = [0; HEADER_BYTES];
+        self.read_exact(&mut header, deadline)?;
+        let peer = self.peer;
+        let malformed = |problem| Error::Frame { peer, problem };
+        let header = Header::decode(&header).map_err(malformed)?;
+        let mut body = vec![0; header.body_bytes];
+        self.read_exact(&mut body, deadline)?;
+        header.with_body(body).map_err(malformed)
+    }
+
+    fn read_exact(&mut self, mut output: &mut [u8], deadline: Option<Instant>) -> Result<()> {
+        while !output.is_empty() {
+            if self.start == self.end {
+                // What is large goes where it is wanted at once.
+                if output.len() >= self.buffer.len() {
+                    let wait = Wait::new(deadline, &self.bell);
+                    let read = self.receiver.receive(output, &wait);
+                    let count = self.check_read(read)?;
+                    output = &mut output[count..];
+                    continue;
+                }
+                self.fill(deadline)?;
+            }
+            let count = output.len().min(self.end - self.start);
+            let (now, later) = output.split_at_mut(count);
+            now.copy_from_slice(&self.buffer[self.start..self.start + count]);
+            self.start += count;
+            output = later;
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, deadline: Option<Instant>) -> Result<()> {
+        let wait = Wait::new(deadline, &self.bell);
+        let read = self.receiver.receive(&mut self.buffer, &wait);
+        let count = self.check_read(read)?;
+        (self.start, self.end) = (0, count);
+        Ok(())
+    }
+
+    fn check_read(&self, read: io::Result<usize>) -> Result<usize> {
+        match read {
+            Ok(0) => Err(Error::Closed(self.peer)),
+            Ok(count) => Ok(count),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Error::TooSlow {
+                peer: self.peer,
+                what: "a frame it began",
+                after: self.timing.frame,
+            }),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Err(Error::Closed(self.peer))
+            }
+            Err(source) => Err(Error::Connection {
+                doing: "receiving",
+                source,
+            }),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The conversation of a migration as a state machine: who may say what when.
+//!
+//! Both sides run the same machine over all messages, their own and the peer's, so that they agree on
+//! where they are. A message out of turn is an [`OutOfTurn`], whoever says it.
+//!
+//! ```text
+//! Opening ──S offer──▶ Offered ──D accept──▶ Accepted ──S open-pages──▶ PageServerAsked
+//!                         └─D refuse─▶ Over                                  │ D pages-ready
+//!                                                                            ▼
+//!   Held ◀──D restored── Restoring ◀──S complete── Copying ⟲ S image, image data, end
+//!    │ S commit
+//!    ▼
+//! Committing ──D committed──▶ Over
+//!
+//! abort (S or D) ─▶ Over, from every state but: Opening; and Committing, where only D may say it
+//! ```
+
+use std::fmt;
+
+use crate::message::Message;
+
+/// One of the two sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Party {
+    /// Where the tree runs before.
+    Source,
+    /// Where it runs afterwards.
+    Destination,
+}
+
+impl Party {
+    /// The other side.
+    pub const fn peer(self) -> Self {
+        match self {
+            Self::Source => Self::Destination,
+            Self::Destination => Self::Source,
+        }
+    }
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
+        })
+    }
+}
+
+/// Where a migration is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Stage {
+    /// Connected; nothing was said yet.
+    Opening,
+    /// The source made its offer.
+    Offered,
+    /// The destination accepts.
+    Accepted,
+    /// The source wants a page server.
+    PageServerAsked,
+    /// Pages and images are copied: the tree runs until the dump has frozen it.
+    Copying,
+    /// Everything is on the destination, which restores; the tree is frozen on the source.
+    Restoring,
+    /// The tree is frozen on both sides.
+    Held,
+    /// The source has given the tree away: it never resumes it by itself from here.
+    Committing,
+    /// Nothing more is to be said.
+    Over,
+}
+
+impl Stage {
+    /// Every stage, in order.
+    pub const ALL: [Self; 9] = [
+        Self::Opening,
+        Self::Offered,
+        Self::Accepted,
+        Self::PageServerAsked,
+        Self::Copying,
+        Self::Restoring,
+        Self::Held,
+        Self::Committing,
+        Self::Over,
+    ];
+
+    /// Returns the stage after `speaker` says `message`.
+    ///
+    /// # Errors
+    ///
+    /// When it is not the speaker's turn to say that.
+    pub fn after(self, speaker: Party, message: &Message) -> Result<Self, OutOfTurn> {
+        use Party::{Destination, Source};
+        Ok(match (self, speaker, message) {
+            (Self::Opening, Source, Message::Offer(_)) => Self::Offered,
+            (Self::Offered, Destination, Message::Accept(_)) => Self::Accepted,
+            (Self::Offered, Destination, Message::Refuse { .. }) => Self::Over,
+            (Self::Accepted, Source, Message::OpenPages) => Self::PageServerAsked,
+            (Self::PageServerAsked, Destination, Message::PagesReady) => Self::Copying,
+            (Self::Copying, Source, Message::Image { .. }) => Self::Copying,
+            (Self::Copying, Source, Message::Complete { .. }) => Self::Restoring,
+            (Self::Restoring, Destination, Message::Restored { .. }) => Self::Held,
+            (Self::Held, Source, Message::Commit) => Self::Committing,
+            (Self::Committing, Destination, Message::Committed { .. }) => Self::Over,
+            // Having said `commit`, the source cannot take it back.
+            (Self::Opening | Self::Over, _, Message::Abort { .. })
+            | (Self::Committing, Source, Message::Abort { .. }) => {
+                return Err(OutOfTurn::new(self, speaker, message));
+            }
+            (_, _, Message::Abort { .. }) => Self::Over,
+            _ => return Err(OutOfTurn::new(self, speaker, message)),
+        })
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Opening => "opening the conversation",
+            Self::Offered => "offering the tree",
+            Self::Accepted => "preparing the copy",
+            Self::PageServerAsked => "starting the page server",
+            Self::Copying => "copying",
+            Self::Restoring => "restoring",
+            Self::Held => "handing over",
+            Self::Committing => "committing",
+            Self::Over => "ending the conversation",
+        })
+    }
+}
+
+/// A message said when it was not the speaker's to say.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the {speaker} said `{message}` out of turn, while {stage}")]
+#[non_exhaustive]
+pub struct OutOfTurn {
+    /// Where the migration was.
+    pub stage: Stage,
+    /// Who said it.
+    pub speaker: Party,
+    /// The message's name.
+    pub message: &'static str,
+}
+
+impl OutOfTurn {
+    fn new(stage: Stage, speaker: Party, message: &Message) -> Self {
+        Self {
+            stage,
+            speaker,
+            message: message.name(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn one_of_each() -> Vec<Message> {
+    use crate::message::{Host, Needs, Offer};
+    let host = Host {
+        name: "a".into(),
+        architecture: "x86_64".into(),
+        kernel: "6.1".into(),
+        page_size_bytes: 4096,
+        criu: "4.3".into(),
+    };
+    let offer = Offer {
+        host: host.clone(),
+        needs: Needs::default(),
+        pids: vec![1],
+        resident_bytes: 0,
+    };
+    let reason = || "because".to_owned();
+    vec![
+        Message::Offer(Box::new(offer)),
+        Message::Accept(Box::new(host)),
+        Message::Refuse { reason: reason() },
+        Message::OpenPages,
+        Message::PagesReady,
+        Message::Image {
+            name: "core-1.img".into(),
+            len_bytes: 1,
+        },
+        Message::Complete { images: 1 },
+        Message::Restored { pid: 1 },
+        Message::Commit,
+        Message::Committed { pid: 1 },
+        Message::Abort { reason: reason() },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Party::{Destination as D, Source as S};
+
+    /// All that is legal, written out again; everything else must be refused.
+    const LEGAL: &[(Stage, Party, &str, Stage)] = &[
+        (Stage::Opening, S, "offer", Stage::Offered),
+        (Stage::Offered, D, "accept", Stage::Accepted),
+        (Stage::Offered, D, "refuse", Stage::Over),
+        (Stage::Offered, S, "abort", Stage::Over),
+        (Stage::Offered, D, "abort", Stage::Over),
+        (Stage::Accepted, S, "open-pages", Stage::PageServerAsked),
+        (Stage::Accepted, S, "abort", Stage::Over),
+        (Stage::Accepted, D, "abort", Stage::Over),
+        (Stage::PageServerAsked, D, "pages-ready", Stage::Copying),
+        (Stage::PageServerAsked, S, "abort", Stage::Over),
+        (Stage::PageServerAsked, D, "abort", Stage::Over),
+        (Stage::Copying, S, "image", Stage::Copying),
+        (Stage::Copying, S, "complete", Stage::Restoring),
+        (Stage::Copying, S, "abort", Stage::Over),
+        (Stage::Copying, D, "abort", Stage::Over),
+        (Stage::Restoring, D, "restored", Stage::Held),
+        (Stage::Restoring, S, "abort", Stage::Over),
+        (Stage::Restoring, D, "abort", Stage::Over),
+        (Stage::Held, S, "commit", Stage::Committing),
+        (Stage::Held, S, "abort", Stage::Over),
+        (Stage::Held, D, "abort", Stage::Over),
+        (Stage::Committing, D, "committed", Stage::Over),
+        (Stage::Committing, D, "abort", Stage::Over),
+    ];
+
+    #[test]
+    fn exactly_the_legal_messages_are_taken_in_every_stage() {
+        for stage in Stage::ALL {
+            for speaker in [S, D] {
+                for message in one_of_each() {
+                    let legal = LEGAL.iter().find(|(from, who, name, _)| {
+                        (*from, *who, *name) == (stage, speaker, message.name())
+                    });
+                    let expected = match legal {
+                        Some((.., to)) => Ok(*to),
+                        None => Err(OutOfTurn::new(stage, speaker, &message)),
+                    };
+                    assert_eq!(stage.after(speaker, &message), expected);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What can go wrong, by who is at fault.
+
+use std::io;
+use std::time::Duration;
+
+use crate::conversation::{OutOfTurn, Party};
+use crate::frame::FrameError;
+
+/// The result of an operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a migration did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection failed.
+    #[error("the connection failed while {doing}")]
+    Connection {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+
+    /// The peer closed the connection before the migration was over.
+    #[error("the {0} closed the connection; look at what it reported")]
+    Closed(Party),
+
+    /// The peer gave no sign of life.
+    #[error(
+        "the {peer} gave no sign of life for {after:?}; check that it runs and that the network is up"
+    )]
+    Silent {
+        /// Who.
+        peer: Party,
+        /// For how long.
+        after: Duration,
+    },
+
+    /// The peer lives but did not get done in time.
+    #[error("the {peer} did not get done with {what} within {after:?}")]
+    TooSlow {
+        /// Who.
+        peer: Party,
+        /// With what.
+        what: &'static str,
+        /// The time it had.
+        after: Duration,
+    },
+
+    /// The peer sent what is no frame.
+    #[error("malformed data from the {peer}: {problem}")]
+    Frame {
+        /// Who sent it.
+        peer: Party,
+        /// What is wrong with it.
+        problem: FrameError,
+    },
+
+    /// The peer sent a control message that is none.
+    #[error("malformed message from the {peer}")]
+    Message {
+        /// Who sent it.
+        peer: Party,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+
+    /// A message was said out of turn.
+    #[error(transparent)]
+    OutOfTurn(#[from] OutOfTurn),
+
+    /// The peer sent image data that it may not send.
+    #[error("unacceptable image from the {peer}: {problem}")]
+    Image {
+        /// Who sent it.
+        peer: Party,
+        /// What is wrong with it.
+        problem: ImageProblem,
+    },
+
+    /// The destination does not take the tree; nothing was touched.
+    #[error("the destination refuses: {reason}")]
+    Refused {
+        /// Why, and what to do.
+        reason: String,
+    },
+
+    /// The peer gave up.
+    #[error("the {by} gave up: {reason}")]
+    Aborted {
+        /// Who.
+        by: Party,
+        /// Why.
+        reason: String,
+    },
+
+    /// The caller called it off.
+    #[error("called off")]
+    Cancelled,
+
+    /// A request of ours makes no sense for a migration.
+    #[error("misuse: {problem}")]
+    Misuse {
+        /// What makes no sense.
+        problem: &'static str,
+    },
+
+    /// CRIU failed.
+    #[error("{0}")]
+    Criu(Box<criu::Error>),
+
+    /// Something of our own could not be done.
+    #[error("cannot {doing}")]
+    Io {
+        /// What.
+        doing: String,
+        /// Why not.
+        source: io::Error,
+    },
+
+    /// The tree could not be brought into the state it has to be in.
+    #[error("process {pid} of the tree is {found}, not {expected}")]
+    Task {
+        /// The process.
+        pid: i32,
+        /// The state it is in.
+        found: String,
+        /// The state it should be in.
+        expected: &'static str,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+}
+
+impl From<criu::Error> for Error {
+    fn from(error: criu::Error) -> Self {
+        Self::Criu(Box::new(error))
+    }
+}
+
+/// What is wrong with an image the peer sends.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageProblem {
+    /// Its name is not that of an image file.
+    #[error("{name:?} is not the name of an image file")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// There is such an image already.
+    #[error("{name} was sent before")]
+    Twice {
+        /// Its name.
+        name: String,
+    },
+    /// More or fewer bytes came than were announced.
+    #[error("{name} has {found_bytes} bytes, announced were {announced_bytes}")]
+    Length {
+        /// Its name.
+        name: String,
+        /// The bytes announced.
+        announced_bytes: u64,
+        /// The bytes that came until it was noticed.
+        found_bytes: u64,
+    },
+    /// Image data came though no image was announced, or an image was announced within another.
+    #[error("image data out of place")]
+    OutOfPlace,
+    /// Not as many images came as the source says it sent.
+    #[error("{found} images came, the source sent {announced}")]
+    Count {
+        /// How many the source sent.
+        announced: u64,
+        /// How many came.
+        found: u64,
+    },
+    /// All images together take more room than they may.
+    #[error("the images take more than the {limit_bytes} bytes they may")]
+    TooLarge {
+        /// The room they may take.
+        limit_bytes: u64,
+    },
+}

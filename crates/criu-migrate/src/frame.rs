@@ -1,0 +1,385 @@
+//! Frames: how control messages and data share one connection.
+//!
+//! ```text
+//! preamble, once in each direction, before anything else:
+//!   0..8   "criumigr"
+//!   8..10  oldest protocol version spoken   (all numbers little endian)
+//!   10..12 newest protocol version spoken
+//!   12..16 zero
+//!
+//! frame:
+//!   0      kind       1 control   2 data   3 zeros   4 end   5 beat
+//!   1      channel    0 none      1 pages  2 image
+//!   2..4   zero
+//!   4..8   length of what follows
+//!   8..    control: a message as JSON; data: bytes; zeros: a u64, how many zero bytes stand here;
+//!          end and beat: nothing
+//! ```
+//!
+//! A length beyond the limit of its kind is refused before anything is allocated for it.
+
+use std::fmt;
+
+/// Bytes of a preamble.
+pub const PREAMBLE_BYTES: usize = 16;
+/// Bytes of a frame's header.
+pub const HEADER_BYTES: usize = 8;
+/// Longest control message, in bytes.
+pub const CONTROL_BYTES_MAX: usize = 1 << 20;
+/// Longest data frame, in bytes.
+pub const DATA_BYTES_MAX: usize = 256 << 10;
+/// Most zero bytes one frame may stand for: bounds what a few bytes from the peer make us write.
+pub const ZEROS_MAX: u64 = 64 << 20;
+/// The protocol versions this crate speaks.
+pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=1;
+
+const MAGIC: [u8; 8] = *b"criumigr";
+
+/// A stream of bytes beside the control messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Channel {
+    /// The connection between the dumping CRIU and the page server, in both directions.
+    Pages,
+    /// The image file announced last, from the source to the destination.
+    Image,
+}
+
+impl Channel {
+    const fn number(self) -> u8 {
+        match self {
+            Self::Pages => 1,
+            Self::Image => 2,
+        }
+    }
+
+    const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Pages),
+            2 => Some(Self::Image),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pages => "pages",
+            Self::Image => "image",
+        })
+    }
+}
+
+/// One frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Frame {
+    /// A control message, still encoded.
+    Control(Vec<u8>),
+    /// Bytes of a channel.
+    Data(Channel, Vec<u8>),
+    /// So many zero bytes of a channel.
+    Zeros(Channel, u64),
+    /// The end of a channel's present stream.
+    End(Channel),
+    /// A sign of life.
+    Beat,
+}
+
+/// What is wrong with bytes that should be a preamble or a frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The peer speaks something else.
+    #[error("the peer does not speak this protocol: it began with {}", .found.escape_ascii())]
+    Magic {
+        /// The bytes found where the magic should be.
+        found: [u8; 8],
+    },
+    /// No protocol version is spoken by both sides.
+    #[error("the peer speaks protocol versions {oldest} to {newest}, this side {} to {}", VERSIONS.start(), VERSIONS.end())]
+    Version {
+        /// The oldest version the peer speaks.
+        oldest: u16,
+        /// The newest.
+        newest: u16,
+    },
+    /// A frame of a kind that does not exist.
+    #[error("unknown frame kind {0}")]
+    Kind(u8),
+    /// A frame on a channel that does not exist, or that its kind has none of.
+    #[error("frame kind {kind} on channel {channel}")]
+    Channel {
+        /// The frame's kind.
+        kind: u8,
+        /// The channel's number.
+        channel: u8,
+    },
+    /// Bytes that must be zero are not.
+    #[error("reserved bytes are {0:#x} where zero is expected")]
+    Reserved(u32),
+    /// A frame longer than its kind may be, or of another length than its kind is.
+    #[error("frame kind {kind} has length {length_bytes}, allowed are {allowed:?}")]
+    Length {
+        /// The frame's kind.
+        kind: u8,
+        /// Its length.
+        length_bytes: u32,
+        /// The lengths its kind may have.
+        allowed: std::ops::RangeInclusive<usize>,
+    },
+    /// More zero bytes than one frame may stand for.
+    #[error("a frame stands for {0} zero bytes, at most {ZEROS_MAX} are allowed")]
+    Zeros(u64),
+}
+
+/// Writes this side's preamble.
+pub fn encode_preamble() -> [u8; PREAMBLE_BYTES] {
+    let mut bytes = [0; PREAMBLE_BYTES];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..10].copy_from_slice(&VERSIONS.start().to_le_bytes());
+    bytes[10..12].copy_from_slice(&VERSIONS.end().to_le_bytes());
+    bytes
+}
+
+/// Reads the peer's preamble and returns the newest version both speak.
+///
+/// # Errors
+///
+/// [`FrameError::Magic`], [`FrameError::Version`], [`FrameError::Reserved`].
+pub fn decode_preamble(bytes: &[u8; PREAMBLE_BYTES]) -> Result<u16, FrameError> {
+    let [m0, m1, m2, m3, m4, m5, m6, m7, o0, o1, n0, n1, rest @ ..] = *bytes;
+    let found = [m0, m1, m2, m3, m4, m5, m6, m7];
+    if found != MAGIC {
+        return Err(FrameError::Magic { found });
+    }
+    let (oldest, newest) = (u16::from_le_bytes([o0, o1]), u16::from_le_bytes([n0, n1]));
+    if rest != [0; 4] {
+        return Err(FrameError::Reserved(u32::from_le_bytes(rest)));
+    }
+    let common = newest.min(*VERSIONS.end());
+    if oldest > newest || common < oldest.max(*VERSIONS.start()) {
+        return Err(FrameError::Version { oldest, newest });
+    }
+    Ok(common)
+}
+
+impl Frame {
+    /// Appends the frame to `output`. What is longer than a frame may be is the caller's to split.
+    pub fn encode(&self, output: &mut Vec<u8>) {
+        match self {
+            Self::Control(bytes) => encode_parts(1, 0, bytes, output),
+            Self::Data(channel, bytes) => encode_parts(2, channel.number(), bytes, output),
+            Self::Zeros(channel, len_bytes) => {
+                encode_parts(3, channel.number(), &len_bytes.to_le_bytes(), output);
+            }
+            Self::End(channel) => encode_parts(4, channel.number(), &[], output),
+            Self::Beat => encode_parts(5, 0, &[], output),
+        }
+    }
+}
+
+/// Appends bytes of a channel, cut into frames.
+pub(crate) fn encode_data(channel: Channel, bytes: &[u8], output: &mut Vec<u8>) {
+    for piece in bytes.chunks(DATA_BYTES_MAX) {
+        encode_parts(2, channel.number(), piece, output);
+    }
+}
+
+/// Appends a run of zero bytes of a channel, cut into frames.
+pub(crate) fn encode_zeros(channel: Channel, mut len_bytes: u64, output: &mut Vec<u8>) {
+    while len_bytes > 0 {
+        let piece = len_bytes.min(ZEROS_MAX);
+        encode_parts(3, channel.number(), &piece.to_le_bytes(), output);
+        len_bytes -= piece;
+    }
+}
+
+fn encode_parts(kind: u8, channel: u8, body: &[u8], output: &mut Vec<u8>) {
+    // Bodies are cut to their limits, which fit, before they come here.
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    output.extend_from_slice(&[kind, channel, 0, 0]);
+    output.extend_from_slice(&length.to_le_bytes());
+    output.extend_from_slice(body);
+}
+
+/// The header of a frame, found well-formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    kind: Kind,
+    /// Bytes that follow the header; within the limit of the kind.
+    pub body_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Control,
+    Data(Channel),
+    Zeros(Channel),
+    End(Channel),
+    Beat,
+}
+
+impl Header {
+    /// Reads a header and checks it against the limits.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::Kind`], [`FrameError::Channel`], [`FrameError::Reserved`], [`FrameError::Length`].
+    pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, FrameError> {
+        let [kind, channel, r0, r1, l0, l1, l2, l3] = *bytes;
+        if [r0, r1] != [0, 0] {
+            return Err(FrameError::Reserved(u16::from_le_bytes([r0, r1]).into()));
+        }
+        let on_channel = || Channel::from_number(channel);
+        let (meaning, allowed) = match kind {
+            1 => (
+                (channel == 0).then_some(Kind::Control),
+                1..=CONTROL_BYTES_MAX,
+            ),
+            2 => (on_channel().map(Kind::Data), 1..=DATA_BYTES_MAX),
+            3 => (on_channel().map(Kind::Zeros), 8..=8),
+            4 => (on_channel().map(Kind::End), 0..=0),
+            5 => ((channel == 0).then_some(Kind::Beat), 0..=0),
+            _ => return Err(FrameError::Kind(kind)),
+        };
+        let meaning = meaning.ok_or(FrameError::Channel { kind, channel })?;
+        let length_bytes = u32::from_le_bytes([l0, l1, l2, l3]);
+        match usize::try_from(length_bytes) {
+            Ok(body_bytes) if allowed.contains(&body_bytes) => Ok(Self {
+                kind: meaning,
+                body_bytes,
+            }),
+            _ => Err(FrameError::Length {
+                kind,
+                length_bytes,
+                allowed,
+            }),
+        }
+    }
+
+    /// Makes the frame of this header and its body.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::Zeros`]; [`FrameError::Length`] when the body is not as long as the header says.
+    pub fn with_body(self, body: Vec<u8>) -> Result<Frame, FrameError> {
+        let wrong_length = |kind| FrameError::Length {
+            kind,
+            length_bytes: u32::try_from(body.len()).unwrap_or(u32::MAX),
+            allowed: self.body_bytes..=self.body_bytes,
+        };
+        if body.len() != self.body_bytes {
+            return Err(wrong_length(0));
+        }
+        Ok(match self.kind {
+            Kind::Control => Frame::Control(body),
+            Kind::Data(channel) => Frame::Data(channel, body),
+            Kind::Zeros(channel) => {
+                let count: [u8; 8] = body.as_slice().try_into().map_err(|_| wrong_length(3))?;
+                let count = u64::from_le_bytes(count);
+                if count > ZEROS_MAX {
+                    return Err(FrameError::Zeros(count));
+                }
+                Frame::Zeros(channel, count)
+            }
+            Kind::End(channel) => Frame::End(channel),
+            Kind::Beat => Frame::Beat,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(bytes: &[u8]) -> Result<Frame, FrameError> {
+        let (header, body) = bytes.split_first_chunk().unwrap();
+        Header::decode(header)?.with_body(body.to_vec())
+    }
+
+    #[test]
+    fn frames_come_back_as_they_were() {
+        for frame in [
+            Frame::Control(b"{}".to_vec()),
+            Frame::Data(Channel::Pages, vec![7; DATA_BYTES_MAX]),
+            Frame::Zeros(Channel::Image, ZEROS_MAX),
+            Frame::End(Channel::Image),
+            Frame::Beat,
+        ] {
+            let mut bytes = Vec::new();
+            frame.encode(&mut bytes);
+            assert_eq!(decode(&bytes), Ok(frame));
+        }
+    }
+
+    #[test]
+    fn a_run_longer_than_a_frame_may_stand_for_is_cut() {
+        let mut bytes = Vec::new();
+        encode_zeros(Channel::Pages, ZEROS_MAX * 2 + 1, &mut bytes);
+        let counts: Vec<Frame> = bytes
+            .chunks(16)
+            .map(|frame| decode(frame).unwrap())
+            .collect();
+        let zeros = |count| Frame::Zeros(Channel::Pages, count);
+        assert_eq!(counts, [zeros(ZEROS_MAX), zeros(ZEROS_MAX), zeros(1)]);
+    }
+
+    #[test]
+    fn malformed_headers_are_refused_for_what_is_wrong_with_them() {
+        let header = |kind, channel, reserved, length: u32| {
+            let mut bytes = [kind, channel, reserved, 0, 0, 0, 0, 0];
+            bytes[4..].copy_from_slice(&length.to_le_bytes());
+            Header::decode(&bytes)
+        };
+        assert_eq!(header(0, 0, 0, 0), Err(FrameError::Kind(0)));
+        assert_eq!(header(6, 0, 0, 0), Err(FrameError::Kind(6)));
+        let channel = |kind, channel| Err(FrameError::Channel { kind, channel });
+        assert_eq!(header(1, 1, 0, 2), channel(1, 1));
+        assert_eq!(header(2, 3, 0, 2), channel(2, 3));
+        assert_eq!(header(5, 2, 0, 0), channel(5, 2));
+        assert_eq!(header(5, 0, 9, 0), Err(FrameError::Reserved(9)));
+        for (kind, channel, length) in [
+            (1, 0, 0),
+            (1, 0, u32::try_from(CONTROL_BYTES_MAX + 1).unwrap()),
+            (2, 1, u32::MAX),
+            (3, 1, 9),
+            (4, 2, 1),
+            (5, 0, 1),
+        ] {
+            let refused = header(kind, channel, 0, length);
+            assert!(
+                matches!(refused, Err(FrameError::Length { .. })),
+                "{kind} {length}"
+            );
+        }
+        let mut many = vec![3, 1, 0, 0, 8, 0, 0, 0];
+        many.extend_from_slice(&u64::MAX.to_le_bytes());
+        assert_eq!(decode(&many), Err(FrameError::Zeros(u64::MAX)));
+    }
+
+    #[test]
+    fn the_newest_common_version_is_spoken_or_none() {
+        let ours = encode_preamble();
+        assert_eq!(decode_preamble(&ours), Ok(*VERSIONS.end()));
+        let with = |oldest: u16, newest: u16| {
+            let mut bytes = ours;
+            bytes[8..10].copy_from_slice(&oldest.to_le_bytes());
+            bytes[10..12].copy_from_slice(&newest.to_le_bytes());
+            decode_preamble(&bytes)
+        };
+        assert_eq!(with(1, 9), Ok(1));
+        for (oldest, newest) in [(2, 9), (0, 0), (3, 1)] {
+            let refused = with(oldest, newest);
+            assert_eq!(refused, Err(FrameError::Version { oldest, newest }));
+        }
+        let found = *b"GET / HT";
+        let mut http = ours;
+        http[..8].copy_from_slice(&found);
+        assert_eq!(decode_preamble(&http), Err(FrameError::Magic { found }));
+        let mut reserved = ours;
+        reserved[12] = 1;
+        assert_eq!(decode_preamble(&reserved), Err(FrameError::Reserved(1)));
+    }
+}

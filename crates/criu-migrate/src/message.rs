@@ -1,0 +1,239 @@
+//! Control messages: what the two sides say to each other.
+//!
+//! Each is one JSON object with its name under `say`. Fields unknown to the receiver are ignored, so that
+//! a later version can add some.
+
+use serde::{Deserialize, Serialize};
+
+/// A control message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Message {
+    /// Source: here is a tree that wants to move.
+    Offer(Box<Offer>),
+    /// Destination: it may come.
+    Accept(Box<Host>),
+    /// Destination: it may not, and nothing was touched.
+    Refuse {
+        /// Why not, and what to do about it.
+        reason: String,
+    },
+    /// Source: start a page server for the pages channel.
+    OpenPages,
+    /// Destination: the page server is there.
+    PagesReady,
+    /// Source: the bytes of this image follow on the image channel.
+    Image {
+        /// The file's name.
+        name: String,
+        /// How many bytes follow, those of zero runs included.
+        len_bytes: u64,
+    },
+    /// Source: those were all images; restore the tree, and hold it.
+    Complete {
+        /// How many images were sent.
+        images: u64,
+    },
+    /// Destination: the tree is restored and held; it runs when `Commit` comes in time.
+    Restored {
+        /// The root task, as the destination sees it.
+        pid: i32,
+    },
+    /// Source: the tree is stopped here for good; let it run there.
+    Commit,
+    /// Destination: it runs.
+    Committed {
+        /// The root task, as the destination sees it.
+        pid: i32,
+    },
+    /// Either side, as long as it is its to say: everything goes back to how it was.
+    Abort {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What the source tells of the tree and of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Offer {
+    /// The source's machine and CRIU.
+    pub host: Host,
+    /// What the restore has to be told because the dump was told so.
+    pub needs: Needs,
+    /// Process ids the tree must get back on the destination; empty for a tree in a pid namespace of its
+    /// own, which takes its ids along.
+    pub pids: Vec<i32>,
+    /// How much memory the tree has resident, in bytes: what the destination should have room for.
+    pub resident_bytes: u64,
+}
+
+/// A machine and its CRIU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Host {
+    /// Host name, for messages only.
+    pub name: String,
+    /// Machine type, as `uname -m` has it.
+    pub architecture: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Bytes of a page of memory.
+    pub page_size_bytes: u64,
+    /// CRIU's version.
+    pub criu: String,
+}
+
+/// Options of a dump that its restore has to repeat.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Needs {
+    /// Established TCP connections were dumped.
+    pub tcp_established: bool,
+    /// TCP connections are to be restored as closed.
+    pub tcp_close: bool,
+    /// File locks were dumped.
+    pub file_locks: bool,
+    /// Nameless files were given names.
+    pub link_remap: bool,
+    /// Devices were found by any path.
+    pub evasive_devices: bool,
+    /// UNIX sockets are connected to the outside.
+    pub external_unix_sockets: bool,
+    /// The contents of the network namespace were left out.
+    pub empty_network_namespace: bool,
+}
+
+impl Needs {
+    /// Reads them off a dump.
+    pub fn of_dump(dump: &criu::Dump) -> Self {
+        use criu::request::ExternalUnixSockets;
+        Self {
+            tcp_established: dump.sockets.tcp_established,
+            tcp_close: dump.sockets.tcp_close,
+            file_locks: dump.file_locks,
+            link_remap: dump.link_remap,
+            evasive_devices: dump.evasive_devices,
+            external_unix_sockets: dump.sockets.external_unix != ExternalUnixSockets::Refused,
+            empty_network_namespace: dump.empty_network_namespace,
+        }
+    }
+
+    /// Sets what is needed on a restore; what is set there already stays.
+    pub fn apply_to(&self, restore: &mut criu::Restore) {
+        use criu::request::ExternalUnixSockets;
+        restore.sockets.tcp_established |= self.tcp_established;
+        restore.sockets.tcp_close |= self.tcp_close;
+        restore.file_locks |= self.file_locks;
+        restore.link_remap |= self.link_remap;
+        restore.evasive_devices |= self.evasive_devices;
+        restore.empty_network_namespace |= self.empty_network_namespace;
+        if self.external_unix_sockets
+            && restore.sockets.external_unix == ExternalUnixSockets::Refused
+        {
+            restore.sockets.external_unix = ExternalUnixSockets::All;
+        }
+    }
+}
+
+impl Message {
+    /// The message's name, as on the wire.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Offer(_) => "offer",
+            Self::Accept(_) => "accept",
+            Self::Refuse { .. } => "refuse",
+            Self::OpenPages => "open-pages",
+            Self::PagesReady => "pages-ready",
+            Self::Image { .. } => "image",
+            Self::Complete { .. } => "complete",
+            Self::Restored { .. } => "restored",
+            Self::Commit => "commit",
+            Self::Committed { .. } => "committed",
+            Self::Abort { .. } => "abort",
+        }
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are no message.
+    pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// Writes the message. Text that would make it longer than a control frame may be is cut.
+    pub fn encode(&self) -> Vec<u8> {
+        let shortened = match self {
+            Self::Refuse { reason } => Self::Refuse {
+                reason: shorten(reason),
+            },
+            Self::Abort { reason } => Self::Abort {
+                reason: shorten(reason),
+            },
+            other => other.clone(),
+        };
+        // Nothing in a message can fail to become JSON: no maps, no foreign serializers.
+        serde_json::to_vec(&shortened).unwrap_or_default()
+    }
+}
+
+/// Most characters of a reason: a peer's log must not flood ours.
+const REASON_CHARS_MAX: usize = 4096;
+
+fn shorten(text: &str) -> String {
+    text.chars().take(REASON_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wire_form_is_what_the_documentation_shows() {
+        let image = Message::Image {
+            name: "core-1.img".into(),
+            len_bytes: 7,
+        };
+        let text = r#"{"say":"image","name":"core-1.img","len_bytes":7}"#;
+        assert_eq!(String::from_utf8_lossy(&image.encode()), text);
+        assert_eq!(Message::decode(text.as_bytes()).unwrap(), image);
+        assert_eq!(Message::Commit.encode(), br#"{"say":"commit"}"#);
+    }
+
+    #[test]
+    fn fields_of_a_later_version_are_ignored_and_missing_needs_are_off() {
+        let text = r#"{"say":"offer","host":{"name":"a","architecture":"x86_64","kernel":"6","page_size_bytes":4096,
+            "criu":"4.3","colour":"red"},"needs":{"file_locks":true,"new":1},"pids":[5],"resident_bytes":1}"#;
+        let Message::Offer(offer) = Message::decode(text.as_bytes()).unwrap() else {
+            panic!("no offer");
+        };
+        assert!(offer.needs.file_locks && !offer.needs.tcp_established);
+    }
+
+    #[test]
+    fn a_long_reason_is_cut() {
+        let reason = "é".repeat(1 << 20);
+        let bytes = Message::Abort { reason }.encode();
+        assert!(bytes.len() < crate::frame::CONTROL_BYTES_MAX / 10);
+        let Message::Abort { reason } = Message::decode(&bytes).unwrap() else {
+            panic!("no abort");
+        };
+        assert_eq!(reason.chars().count(), REASON_CHARS_MAX);
+    }
+
+    #[test]
+    fn what_the_dump_was_told_the_restore_is_told() {
+        let mut dump = criu::Dump::new(1, "/nowhere");
+        dump.sockets.tcp_established = true;
+        dump.file_locks = true;
+        let mut restore = criu::Restore::new("/nowhere");
+        restore.link_remap = true;
+        Needs::of_dump(&dump).apply_to(&mut restore);
+        assert!(restore.sockets.tcp_established && restore.file_locks && restore.link_remap);
+        assert!(!restore.sockets.tcp_close && !restore.evasive_devices);
+    }
+}

@@ -1,0 +1,156 @@
+//! The caller's eye on a migration, and its hand on the brake.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::conversation::Stage;
+use crate::message::Host;
+
+/// Something that happened in a migration.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Event {
+    /// When, since the migration began.
+    #[serde(rename = "at_us", serialize_with = "microseconds")]
+    pub at: Duration,
+    /// What.
+    #[serde(flatten)]
+    pub what: Happening,
+}
+
+/// What happened. Serializes as an object with its name under `event`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Happening {
+    /// Both sides speak the protocol.
+    Connected {
+        /// The other end of the connection.
+        peer: String,
+    },
+    /// The other side said who it is; the migration may go on.
+    Agreed {
+        /// The other side.
+        host: Host,
+    },
+    /// CRIU begins to freeze the tree.
+    Freezing,
+    /// All memory is on the destination; so many bytes of it.
+    PagesCopied {
+        /// Bytes of the page stream, zero pages included.
+        stream_bytes: u64,
+        /// Bytes of them that went over the connection.
+        sent_bytes: u64,
+    },
+    /// All images are on the destination.
+    ImagesCopied {
+        /// How many.
+        images: u64,
+        /// Their bytes.
+        stream_bytes: u64,
+        /// Bytes of them that went over the connection.
+        sent_bytes: u64,
+    },
+    /// The destination restores the tree.
+    Restoring,
+    /// The tree is restored and held on the destination.
+    Restored {
+        /// Its root task, as the destination sees it.
+        pid: i32,
+    },
+    /// The tree is given to the destination.
+    Committing,
+    /// The tree runs on the destination.
+    Running {
+        /// Its root task, as the destination sees it.
+        pid: i32,
+    },
+    /// The migration failed.
+    Failed {
+        /// Where it was.
+        stage: Stage,
+        /// Why.
+        reason: String,
+    },
+}
+
+fn microseconds<S: serde::Serializer>(at: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(at.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Sees what happens, and can call it off. Clones share both.
+#[derive(Clone)]
+pub struct Watch {
+    began: Instant,
+    observer: Arc<dyn Fn(&Event) + Send + Sync>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// Passes every event to `observer`, from whichever thread it happens on.
+    pub fn new(observer: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        Self {
+            began: Instant::now(),
+            observer: Arc::new(observer),
+            cancelled: Arc::default(),
+        }
+    }
+
+    /// Calls the migration off: at the next point where everything can still go back to how it was, it
+    /// does. Once the tree was committed this changes nothing.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the migration was called off.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn tell(&self, what: Happening) {
+        (self.observer)(&Event {
+            at: self.began.elapsed(),
+            what,
+        });
+    }
+}
+
+impl Default for Watch {
+    /// Looks away.
+    fn default() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn events_are_json_objects_with_a_name_and_a_time() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&seen);
+        let watch = Watch::new(move |event| sink.lock().unwrap().push(event.clone()));
+        watch.tell(Happening::Running { pid: 5 });
+        let events = seen.lock().unwrap();
+        let value = serde_json::to_value(&events[0]).unwrap();
+        assert_eq!(
+            (&value["event"], &value["pid"]),
+            (&"running".into(), &5.into())
+        );
+        assert!(value["at_us"].is_u64());
+    }
+}

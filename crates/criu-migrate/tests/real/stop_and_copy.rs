@@ -1,0 +1,107 @@
+//! Stop-and-copy where nothing goes wrong.
+
+use criu_migrate::Happening;
+use criu_testkit::{CriuUnderTest, Namespace, Scene};
+
+use crate::journey::{Journey, arrived, traveller};
+
+#[test]
+fn a_process_moves_and_counts_on() {
+    for criu in CriuUnderTest::all() {
+        let mut process = traveller(Scene::new().memory_kib(8192));
+        process.wait_for_count_above(2);
+        let ends = Journey::of(&process, &criu).travel();
+        arrived(&mut process, &ends);
+        let names = |events: &[criu_migrate::Event]| -> Vec<String> {
+            let name = |event| {
+                serde_json::to_value(event).unwrap()["event"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            };
+            events.iter().map(name).collect()
+        };
+        assert_eq!(
+            names(&ends.source_events),
+            [
+                "connected",
+                "agreed",
+                "freezing",
+                "pages-copied",
+                "images-copied",
+                "restoring",
+                "restored",
+                "committing",
+                "running"
+            ]
+        );
+        assert_eq!(
+            names(&ends.destination_events),
+            [
+                "connected",
+                "agreed",
+                "restoring",
+                "restored",
+                "committing",
+                "running"
+            ]
+        );
+        let sent = ends.sent.unwrap();
+        assert!(
+            sent.page_stream_bytes > 8 << 20 && sent.images > 5,
+            "{sent:?}"
+        );
+        assert!(sent.downtime <= sent.total);
+    }
+}
+
+#[test]
+fn a_tree_with_threads_pipes_and_sockets_moves() {
+    for criu in CriuUnderTest::all() {
+        let scene = Scene::new().threads(3).children(2).pipe();
+        let mut process = traveller(scene.unix_sockets().event_files().unlinked_file());
+        process.wait_for_count_above(2);
+        let ends = Journey::of(&process, &criu).travel();
+        arrived(&mut process, &ends);
+    }
+}
+
+#[test]
+fn an_established_connection_moves_with_both_its_ends() {
+    for criu in CriuUnderTest::all() {
+        let scene = Scene::new()
+            .namespaces(&[Namespace::Net])
+            .tcp()
+            .tcp_listener(0);
+        let mut process = traveller(scene);
+        process.wait_for_count_above(2);
+        let mut journey = Journey::of(&process, &criu);
+        journey.source.dump.sockets.tcp_established = true;
+        arrived(&mut process, &journey.travel());
+    }
+}
+
+#[test]
+fn zero_pages_are_not_sent() {
+    let Some(criu) = CriuUnderTest::newest() else {
+        return;
+    };
+    let mut process = traveller(Scene::new().part("zeros=65536"));
+    process.wait_for_count_above(2);
+    let ends = Journey::of(&process, &criu).travel();
+    arrived(&mut process, &ends);
+    let copied = ends
+        .source_events
+        .iter()
+        .find_map(|event| match event.what {
+            Happening::PagesCopied {
+                stream_bytes,
+                sent_bytes,
+            } => Some((stream_bytes, sent_bytes)),
+            _ => None,
+        });
+    let (stream_bytes, sent_bytes) = copied.unwrap();
+    assert!(stream_bytes > 64 << 20, "{stream_bytes}");
+    assert!(sent_bytes < 8 << 20, "{sent_bytes}");
+    assert!(ends.sent.unwrap().wire_bytes < 8 << 20);
+}
