@@ -23,9 +23,12 @@ pub(crate) struct Ends {
     pub(crate) destination_events: Vec<Event>,
 }
 
-/// A process that can move within one machine: it brings its process ids along.
+/// A process that can move within one machine: it brings its process ids along, and a `/proc` for them.
+/// Without that CRIU mounts one on a directory that two dumps at once would both make.
 pub(crate) fn traveller(scene: Scene) -> TestProcess {
-    scene.namespaces(&[Namespace::Pid]).start()
+    scene
+        .namespaces(&[Namespace::Pid, Namespace::Mount])
+        .start()
 }
 
 /// Waits that make a test of their running out short.
@@ -46,7 +49,8 @@ impl Journey {
         let mut source = Source::new(reach(), Dump::new(pid, work_dir.path()));
         source.work_dir = work_dir.make_dir("source");
         source.timing = brisk();
-        let restore = Restore::new(work_dir.path());
+        let mut restore = Restore::new(work_dir.path());
+        restore.root = process.root().map(Into::into);
         let mut destination = Destination::new(reach(), restore);
         destination.work_dir = work_dir.make_dir("destination");
         destination.timing = brisk();

@@ -1,4 +1,8 @@
 //! Migrations with the real CRIU, both sides in this process or in processes of their own.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test has no better answer than to stop"
+)]
 
 mod journey;
 mod stop_and_copy;
