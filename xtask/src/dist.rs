@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: the release archive, with completions and man pages made by the programs themselves.
+//! `cargo xtask dist`: the release archive, with completions and manual pages made from the commands' own description.
 
 use std::fs;
 use std::path::Path;
@@ -57,12 +57,18 @@ pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
     let place = target_directory().join("dist");
     let root = place.join(&name);
     let _ = fs::remove_dir_all(&root);
-    for directory in ["bin", "share/man/man1"] {
-        make_directory(&root.join(directory))?;
-    }
+    make_directory(&root.join("bin"))?;
     for program in PROGRAMS {
-        furnish(&root, program)?;
+        let built = target_directory().join("release").join(program);
+        copy(&built, &root.join("bin").join(program))?;
     }
+    println!("writing manual pages and completions");
+    tool::output(
+        Command::new(tool::cargo())
+            .args(["run", "--quiet", "--locked", "--package", "manual", "--"])
+            .arg(&root)
+            .current_dir(&workspace),
+    )?;
     for document in DOCUMENTS {
         let from = workspace.join(document);
         if from.exists() {
@@ -98,37 +104,6 @@ pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
     }
     println!("{}\n{}", place.join(&archive).display(), sums.trim_end());
     Ok(())
-}
-
-/// One program with its completions and man pages.
-fn furnish(root: &Path, program: &str) -> Outcome<()> {
-    let built = target_directory().join("release").join(program);
-    copy(&built, &root.join("bin").join(program))?;
-    let completions = [
-        (
-            "bash",
-            format!("share/bash-completion/completions/{program}"),
-        ),
-        ("zsh", format!("share/zsh/site-functions/_{program}")),
-        (
-            "fish",
-            format!("share/fish/vendor_completions.d/{program}.fish"),
-        ),
-    ];
-    for (shell, file) in completions {
-        let text = tool::output(Command::new(&built).args(["completions", shell]))?;
-        let file = root.join(file);
-        if let Some(parent) = file.parent() {
-            make_directory(parent)?;
-        }
-        fs::write(&file, text).doing(format_args!("cannot write {}", file.display()))?;
-    }
-    tool::output(
-        Command::new(&built)
-            .arg("man-pages")
-            .arg(root.join("share/man/man1")),
-    )
-    .map(drop)
 }
 
 fn copy(from: &Path, to: &Path) -> Outcome<()> {
