@@ -113,6 +113,11 @@ impl Guest {
         Ok(guest)
     }
 
+    /// The directory the guest can write to.
+    pub(crate) fn shared(&self) -> &Path {
+        &self.shared
+    }
+
     /// Boots, runs a shell script as root, hands over each line it prints, and gives its exit code.
     pub(crate) fn run(&self, script: &str, mut line: impl FnMut(&str)) -> Outcome<i32> {
         let _ = fs::remove_dir_all(&self.shared);
