@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::pattern::Captures;
-use super::rule::{Reach, Role, Rule};
+use super::rule::{Reach, Role, Rule, Surroundings};
 use super::{Diagnosis, NoFailure, Verdict, fallback, names, rules};
 use crate::log::{Entry, Level, Log, Operation, Outcome, outcome_of};
 
@@ -138,7 +138,11 @@ impl<'l> Run<'l> {
             .map(|(at, entry)| {
                 let from = at.saturating_sub(NEIGHBOURHOOD);
                 let to = (at + NEIGHBOURHOOD + 1).min(entries.len());
-                let known = best(entry, entries.get(from..to).unwrap_or_default(), operation);
+                let around = Surroundings {
+                    before: entries.get(from..at).unwrap_or_default(),
+                    after: entries.get(at + 1..to).unwrap_or_default(),
+                };
+                let known = best(entry, around, operation);
                 let role = match &known {
                     Some(known) => Some(known.rule.role),
                     None if entry.level == Level::Error => Some(Role::Clue),
@@ -266,13 +270,18 @@ impl<'l> Run<'l> {
         Some(range.start + found)
     }
 
-    /// The first clue; what CRIU only warns of comes last.
+    /// The first clue; what CRIU warns of or notes in passing comes after errors and what its tools say.
     fn first_clue(&self, range: Range<usize>) -> Option<usize> {
+        let is_weak = |entry: &Entry| match entry.level {
+            Level::Error => false,
+            Level::Warn => true,
+            Level::Untagged => entry.time.is_some(),
+        };
         let strong = self
             .lines
             .get(range.clone())?
             .iter()
-            .position(|line| line.role == Some(Role::Clue) && line.entry.level != Level::Warn);
+            .position(|line| line.role == Some(Role::Clue) && !is_weak(line.entry));
         strong
             .map(|at| range.start + at)
             .or_else(|| self.first(range, &[Role::Clue]))
@@ -387,14 +396,14 @@ fn guess(entries: &[Entry]) -> Option<Operation> {
 /// The most specific rule that knows the line.
 fn best<'l>(
     entry: &'l Entry,
-    neighbours: &[Entry],
+    around: Surroundings<'_>,
     operation: Option<Operation>,
 ) -> Option<Known<'l>> {
     rules::ALL
         .iter()
         .flat_map(|table| table.iter())
         .filter_map(|rule| {
-            let (weight, captures) = rule.matches(entry, neighbours, operation)?;
+            let (weight, captures) = rule.matches(entry, around, operation)?;
             Some((weight, Known { rule, captures }))
         })
         .max_by_key(|(weight, _)| *weight)

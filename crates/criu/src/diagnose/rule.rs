@@ -54,11 +54,22 @@ pub struct Rule {
     pub(super) patterns: &'static [&'static str],
     pub(super) except: &'static [&'static str],
     pub(super) near: &'static [&'static str],
+    pub(super) then: &'static [&'static str],
     pub(super) files: &'static [&'static str],
     pub(super) reach: Reach,
     pub(super) cause: &'static str,
     pub(super) remedy: &'static str,
     pub(super) examples: &'static [&'static str],
+}
+
+/// How many lines "next" is for [`Rule::then`].
+const THEN: usize = 3;
+
+/// The lines around the one in question.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings<'l> {
+    pub(super) before: &'l [Entry],
+    pub(super) after: &'l [Entry],
 }
 
 /// Which lines a rule looks at.
@@ -70,6 +81,8 @@ pub(super) enum Reach {
     Errors,
     /// Lines CRIU marked as warnings.
     Warnings,
+    /// Lines that are not CRIU's own: what programs print that it runs.
+    Foreign,
     /// All lines, the output of tools and debug lines included.
     AnyLine,
     /// All lines, and the run failed even if CRIU reports success.
@@ -115,6 +128,7 @@ impl Rule {
             patterns,
             except: &[],
             near: &[],
+            then: &[],
             files: &[],
             reach: Reach::Tagged,
             cause: "",
@@ -140,6 +154,12 @@ impl Rule {
         self
     }
 
+    /// One of these texts must be in the next few lines.
+    pub(super) const fn then(mut self, texts: &'static [&'static str]) -> Self {
+        self.then = texts;
+        self
+    }
+
     /// The line must come from one of these source files, if it names one.
     pub(super) const fn files(mut self, files: &'static [&'static str]) -> Self {
         self.files = files;
@@ -153,6 +173,11 @@ impl Rule {
 
     pub(super) const fn warnings(mut self) -> Self {
         self.reach = Reach::Warnings;
+        self
+    }
+
+    pub(super) const fn foreign(mut self) -> Self {
+        self.reach = Reach::Foreign;
         self
     }
 
@@ -185,13 +210,14 @@ impl Rule {
     pub(super) fn matches<'t>(
         &self,
         entry: &'t Entry,
-        neighbours: &[Entry],
+        around: Surroundings<'_>,
         operation: Option<Operation>,
     ) -> Option<(usize, Captures<'t>)> {
         let reached = match self.reach {
             Reach::Tagged => entry.is_tagged(),
             Reach::Errors => entry.level == Level::Error,
             Reach::Warnings => entry.level == Level::Warn,
+            Reach::Foreign => entry.level == Level::Untagged && entry.time.is_none(),
             Reach::AnyLine | Reach::DespiteSuccess => true,
         };
         if !reached {
@@ -219,17 +245,24 @@ impl Rule {
         if !self.files.is_empty() && file.is_some_and(|file| !self.files.contains(&file)) {
             return None;
         }
-        if !self.near.is_empty()
-            && !self
-                .near
-                .iter()
-                .any(|text| neighbours.iter().any(|entry| entry.text().contains(text)))
+        let among = |texts: &[&str], entries: &[Entry]| {
+            let has = |text: &&str| entries.iter().any(|entry| entry.text().contains(*text));
+            texts.is_empty() || texts.iter().any(has)
+        };
+        let soon = around.after.get(..THEN.min(around.after.len()));
+        if !among(self.then, soon.unwrap_or_default()) {
+            return None;
+        }
+        let here = std::slice::from_ref(entry);
+        if ![around.before, here, around.after]
+            .into_iter()
+            .any(|entries| among(self.near, entries))
         {
             return None;
         }
         // What demands more of its surroundings is more specific than any length of text.
-        let bonus =
-            if self.near.is_empty() { 0 } else { 1000 } + if self.files.is_empty() { 0 } else { 5 };
+        let demanding = !self.near.is_empty() || !self.then.is_empty();
+        let bonus = if demanding { 1000 } else { 0 } + if self.files.is_empty() { 0 } else { 5 };
         Some((weight + bonus, captures))
     }
 }

@@ -265,7 +265,8 @@ pub(crate) fn operation_of(entry: &Entry) -> Option<Operation> {
         Some("cr-check.c") => return Some(Operation::Check),
         _ => {}
     }
-    if entry.pid.is_some() {
+    // The code CRIU runs inside a dumped process names its pid too.
+    if entry.pid.is_some() && !entry.text().contains("pie: ") {
         return Some(Operation::Restore);
     }
     let message = entry.message();

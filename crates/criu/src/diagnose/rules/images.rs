@@ -7,7 +7,7 @@ pub(super) const RULES: &[Rule] = &[
     cause(Group::Images, "no-inventory", &["No inventory.img image"])
         .any_line()
         .during(Operation::Restore)
-        .near(&["Unexpected EOF", "Restoring FAILED", "FAILED"])
+        .then(&["Unexpected EOF", "FAILED"])
         .cause(
             "the images directory has no inventory.img: the dump did not finish (it failed), \
             the directory is the wrong one, or the images were not copied",
@@ -23,7 +23,7 @@ pub(super) const RULES: &[Rule] = &[
     cause(Group::Images, "no-image", &["No {name}.img image"])
         .any_line()
         .during(Operation::Restore)
-        .near(&["Unexpected EOF on (empty-image)"])
+        .then(&["Unexpected EOF on (empty-image)"])
         .cause(
             "the image {name}.img, which the restore needs, is not in the images directory: \
             the dump was incomplete or the file was lost",

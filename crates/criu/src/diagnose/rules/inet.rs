@@ -80,7 +80,7 @@ pub(super) const RULES: &[Rule] = &[
         &["No tcp-stream-{ino}.img image"],
     )
     .any_line()
-    .near(&["Unexpected EOF", "Restoring FAILED"])
+    .then(&["Unexpected EOF", "Unable to open fd", "FAILED"])
     .during(Operation::Restore)
     .cause(
         "there is no image of the TCP connection {ino}: the dump was made with \

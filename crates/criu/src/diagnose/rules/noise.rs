@@ -57,6 +57,7 @@ pub(super) const RULES: &[Rule] = &[
             "Absolute paths for parent links may not work on restore",
         ],
     )
+    .warnings()
     .cause("there is no previous dump, or it lacks something that is not needed")
     .remedy("nothing for a full dump; give --prev-images-dir for an incremental one")
     .examples(&["Warn  (criu/image.c:134): Failed to open parent directory"]),
@@ -107,7 +108,6 @@ pub(super) const RULES: &[Rule] = &[
             "Fail to umount2",
             "reported by netlink",
             "Generating dynamic descriptor for plugin",
-            "Lazy pages are not available: Function not implemented",
             "The pagemap cache is disabled",
             "Check if \"ip rule save\" is supported",
             "TCP mem sysctls are not available",
@@ -118,14 +118,13 @@ pub(super) const RULES: &[Rule] = &[
             "TCP_REPAIR isn't available to unprivileged users",
         ],
     )
+    .warnings()
     .cause("CRIU tried out what the kernel can do; it goes on without this")
     .remedy("nothing, unless the processes need it; a newer kernel has it")
     .examples(&[
         "Warn  (criu/kerndat.c:1518): Can't get pidfd",
         "Warn  (criu/net.c:2780): Unable to get socket network namespace",
         "Warn  (criu/libnetlink.c:55): ERROR -95 reported by netlink",
-        "Error (criu/uffd.c:235): uffd: Lazy pages are not available: Function not \
-                implemented",
     ]),
     noise(
         Group::Process,
@@ -194,6 +193,7 @@ pub(super) const RULES: &[Rule] = &[
             "might fail after restore",
         ],
     )
+    .warnings()
     .cause("CRIU warns about something it handles itself")
     .remedy("nothing, usually")
     .examples(&[
@@ -421,4 +421,30 @@ pub(super) const RULES: &[Rule] = &[
     .remedy("nothing")
     .examples(&["Error (criu/net.c:3085): Unable to create a veth pair: \
                 -95\nWarn  (criu/net.c:3107): NSID isn't reported for network links"]),
+    noise(
+        Group::Tools,
+        "iptables-wait-probe",
+        &[
+            "iptables-restore: invalid option -- 'w'",
+            "ip6tables-restore: invalid option -- 'w'",
+        ],
+    )
+    .foreign()
+    .cause(
+        "CRIU tried whether iptables-restore knows -w; this old one does not, and is run \
+            without",
+    )
+    .remedy("nothing; a newer iptables has it")
+    .examples(&["iptables-restore: invalid option -- 'w'"]),
+    noise(
+        Group::Memory,
+        "lazy-pages-probe",
+        &["Lazy pages are not available: Function not implemented"],
+    )
+    .cause("the kernel has no userfaultfd, which only lazy restore needs")
+    .remedy("nothing, unless --lazy-pages is used: then use a kernel with CONFIG_USERFAULTFD=y")
+    .examples(&[
+        "Error (criu/uffd.c:235): uffd: Lazy pages are not available: Function not \
+                implemented",
+    ]),
 ];

@@ -13,7 +13,7 @@ pub(super) const RULES: &[Rule] = &[
         ],
     )
     .any_line()
-    .near(&["eventpoll", "epoll"])
+    .near(&["Dump eventpoll", "Escaped/closed", "FAILED"])
     .cause(
         "the epoll descriptor {efd} of process {pid} watches a file (number {tfd}) that \
             the process itself does not have open any more: the epoll descriptor was \

@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 
 use super::super::{names, pattern, rules};
+use crate::diagnose::rule::Surroundings;
 use crate::diagnose::{Role, Verdict, diagnose};
 use crate::log::Log;
 
@@ -61,12 +62,13 @@ fn every_example_is_recognised_by_its_own_rule() {
         for text in rule.examples {
             let (log, marked) = example(text);
             let entry = &log.entries()[marked];
+            let around = Surroundings {
+                before: &log.entries()[..marked],
+                after: &log.entries()[marked + 1..],
+            };
             let matching: Vec<_> = rules()
                 .filter_map(|other| {
-                    Some((
-                        other.matches(entry, log.entries(), rule.operation)?.0,
-                        other.id,
-                    ))
+                    Some((other.matches(entry, around, rule.operation)?.0, other.id))
                 })
                 .collect();
             let best = matching

@@ -92,7 +92,7 @@ pub(super) const RULES: &[Rule] = &[
             "BusyBox v{version} (",
         ],
     )
-    .any_line()
+    .foreign()
     .cause(
         "the tar that CRIU runs for tmpfs content is BusyBox tar (or another one) without \
             the GNU options CRIU uses",
@@ -116,7 +116,7 @@ pub(super) const RULES: &[Rule] = &[
             "gzip: {path}{what}",
         ],
     )
-    .any_line()
+    .foreign()
     .except(&["file changed as we read it", "socket ignored"])
     .cause("tar, which saves and restores tmpfs content, failed: {path} cannot {what}")
     .remedy(
@@ -165,33 +165,48 @@ pub(super) const RULES: &[Rule] = &[
         &[
             "Iptables configration failed",
             "Iptables configuration failed",
-            "iptables-restore{x}: line {line} failed",
-            "iptables-restore: unable to initialize table{x}{line}",
-            "iptables-restore v{x} (legacy): {line}",
-            "can't initialize iptables table{x}{line}",
-            "iptables-restore: invalid option{x}{line}",
-            "iptables: Bad rule (does a matching rule exist{x}{line}",
-            "iptables-restore -w failed{x}{line}",
-            "iptables-restore failed{x}{line}",
+            "iptables-restore -w failed",
+            "iptables-restore failed",
         ],
     )
-    .any_line()
-    .except(&["Unlock network"])
     .cause(
-        "iptables failed when CRIU locked the network: kernel modules are missing \
-            (xt_mark, ip_tables), iptables-nft and iptables-legacy are mixed, or iptables is \
-            too old",
+        "iptables failed when CRIU locked or restored the network: kernel modules are missing \
+            (xt_mark, ip_tables), iptables-nft and iptables-legacy are mixed, or a rule is not there \
+            any more (a second restore of the same images)",
     )
     .remedy(
-        "modprobe ip_tables iptable_filter ip6table_filter xt_mark xt_comment \
-            nf_conntrack, install a recent iptables (both iptables and ip6tables), or use \
-            --network-lock nftables or --network-lock skip",
+        "modprobe ip_tables iptable_filter ip6table_filter xt_mark xt_comment nf_conntrack, \
+            install a recent iptables (both iptables and ip6tables), or use --network-lock \
+            nftables or --network-lock skip; upgrade CRIU",
     )
-    .examples(&[
-        "Error (criu/netfilter.c:100): Iptables configuration failed: No such file or \
-                directory",
-        "iptables-restore: line 6 failed",
-    ]),
+    .examples(&["Error (criu/netfilter.c:100): Iptables configuration failed: No such file or directory"]),
+    cause(
+        Group::Tools,
+        "iptables-output",
+        &[
+            "iptables-restore: line {line} failed",
+            "ip6tables-restore: line {line} failed",
+            "tables-restore: unable to initialize table{line}",
+            "iptables-restore v{line}",
+            "ip6tables-restore v{line}",
+            "can't initialize iptables table{line}",
+            "can't initialize ip6tables table{line}",
+            "iptables-restore: invalid option{line}",
+            "iptables: {line}",
+        ],
+    )
+    .foreign()
+    .then(&["exited, status=", "failed"])
+    .cause(
+        "iptables failed when CRIU ran it ({line}): kernel modules are missing (xt_mark, ip_tables), \
+            iptables-nft and iptables-legacy are mixed, or iptables is too old",
+    )
+    .remedy(
+        "modprobe ip_tables iptable_filter ip6table_filter xt_mark xt_comment nf_conntrack, \
+            install a recent iptables (both iptables and ip6tables), or use --network-lock \
+            nftables or --network-lock skip",
+    )
+    .examples(&["iptables-restore: line 6 failed\nError (criu/util.c:643): exited, status=1"]),
     cause(
         Group::Tools,
         "ip-tool",
@@ -311,7 +326,7 @@ pub(super) const RULES: &[Rule] = &[
         "xtables-lock",
         &["can't open lock file {path}: {why}"],
     )
-    .any_line()
+    .foreign()
     .cause(
         "iptables may not use its lock file {path} ({why}): CRIU runs in a user namespace \
             or a sandbox without rights to /run",
@@ -331,7 +346,7 @@ pub(super) const RULES: &[Rule] = &[
             "CHAIN_DEL failed",
         ],
     )
-    .any_line()
+    .foreign()
     .cause(
         "the firewall chain CRIU of an earlier network lock is still there or in use: the \
             lock was set twice, or an earlier run did not unlock",
@@ -360,7 +375,7 @@ pub(super) const RULES: &[Rule] = &[
             "Error: ipv6: {why}",
         ],
     )
-    .any_line()
+    .foreign()
     .except(&["File exists", "already assigned"])
     .near(&["IP tool failed"])
     .cause(
@@ -383,7 +398,7 @@ pub(super) const RULES: &[Rule] = &[
         "shell-not-found",
         &["{tool}: not found", "{tool}: command not found"],
     )
-    .any_line()
+    .foreign()
     .near(&["exited, status=", "FAILED"])
     .except(&["Error (", "image"])
     .cause("the program {tool} that CRIU (or a script) runs is not installed or not in PATH")
@@ -404,7 +419,7 @@ pub(super) const RULES: &[Rule] = &[
             "FATAL: Module {module} not found",
         ],
     )
-    .any_line()
+    .foreign()
     .near(&["exited, status=", "FAILED", "network"])
     .cause(
         "iptables cannot work here: a kernel module ({module}) is missing, or iptables may \
