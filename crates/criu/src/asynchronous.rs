@@ -12,7 +12,8 @@
 //! ```
 //!
 //! A future that is dropped before it is done ends its worker and reaps it. What the worker was doing
-//! is then cut short: see [`Criu::with_timeout`] on what that means for a tree being dumped.
+//! is then cut short: see [`crate::Criu::with_timeout`] on what that means for a tree. If it waits for
+//! a hook at that moment, it is given up to a second to clean up first.
 
 mod conversation;
 mod session;

@@ -1,27 +1,40 @@
 //! The processes below a worker: what a restore that is cut short leaves half made.
 
 use std::fs;
+use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, Signal, kill_process};
 
-/// Tasks may be born while others are ended; after so many looks those left are let be.
-const ROUNDS: usize = 16;
+/// How often it is looked whether all have come to a stop, a millisecond apart.
+const ROUNDS: usize = 500;
 
 /// Kills every process below `ancestor`, which has to be stopped, so that it makes no new ones.
 pub(crate) fn kill_below(ancestor: u32) {
+    // A parent killed in the middle of a fork leaves a child that is no longer found below: all are
+    // stopped before the first is killed.
+    let mut stopped: Vec<i32> = Vec::new();
     for _ in 0..ROUNDS {
-        let mut alive = below(ancestor);
-        alive.retain(|&pid| is_alive(pid));
-        if alive.is_empty() {
-            return;
+        let found = below(ancestor);
+        let new = found.iter().filter(|pid| !stopped.contains(pid));
+        let any_new = new.fold(false, |_, &pid| {
+            send(pid, Signal::STOP);
+            true
+        });
+        if !any_new && !found.iter().any(|&pid| is_on_its_way(pid)) {
+            break;
         }
-        for pid in alive {
-            // Its parent is stopped or dead, so nobody has reaped it: the id is still its own.
-            let process = Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
-            if let Some(Ok(process)) = process {
-                let _ = pidfd_send_signal(process, Signal::KILL);
-            }
-        }
+        stopped = found;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for pid in stopped {
+        send(pid, Signal::KILL);
+    }
+}
+
+fn send(pid: i32, signal: Signal) {
+    // Its parent is stopped or dead by us, so nobody has reaped it: the id is still its own.
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process(pid, signal);
     }
 }
 
@@ -52,12 +65,13 @@ fn children(pid: &str) -> Vec<i32> {
         .collect()
 }
 
-fn is_alive(pid: i32) -> bool {
+/// Tells whether the process is neither stopped, nor held by a tracer, nor dead.
+fn is_on_its_way(pid: i32) -> bool {
     // `PID (COMM) STATE ...`, where COMM may hold parentheses and spaces itself (proc_pid_stat(5)).
     let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
     let end = stat.iter().rposition(|&byte| byte == b')');
     let state = end.and_then(|end| stat.get(end + 2));
-    !matches!(state, None | Some(b'Z' | b'X'))
+    !matches!(state, None | Some(b'T' | b't' | b'Z' | b'X'))
 }
 
 #[cfg(test)]
@@ -82,7 +96,9 @@ mod tests {
         let pid = Pid::from_child(&shell);
         rustix::process::kill_process(pid, Signal::STOP).unwrap();
         kill_below(shell.id());
-        assert!(!is_alive(grandchild));
+        while is_on_its_way(grandchild) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         shell.kill().unwrap();
         shell.wait().unwrap();
     }

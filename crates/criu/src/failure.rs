@@ -221,10 +221,11 @@ impl Witness {
             (LogPlace::Stderr, stderr) => (stderr.and_then(log_on_stderr), String::new()),
             (_, stderr) => (self.read_log(), stderr.map(head).unwrap_or_default()),
         };
-        let diagnosis = log.as_ref().and_then(|report| match diagnose(&report.log) {
-            Verdict::Failure(diagnosis) => Some(*diagnosis),
-            _ => None,
-        });
+        let diagnosis = match &log {
+            Some(report) => root_cause(&report.log),
+            // What goes wrong before there is a log CRIU prints, as do loader and wrapper.
+            None => root_cause(&Log::parse(stderr.as_bytes())),
+        };
         Failure {
             operation: self.operation,
             errno: None,
@@ -256,6 +257,13 @@ impl Witness {
                 })
             }
         }
+    }
+}
+
+fn root_cause(log: &Log) -> Option<Diagnosis> {
+    match diagnose(log) {
+        Verdict::Failure(diagnosis) => Some(*diagnosis),
+        _ => None,
     }
 }
 

@@ -11,8 +11,10 @@ use crate::worker::{Streams, Worker, spawn_detached};
 /// The connection, and the worker behind it if it is ours.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) connection: Connection,
+    /// Before the connection, as fields are dropped in order: at the end of the connection CRIU would
+    /// begin to clean up, and be killed in the middle of it.
     pub(crate) worker: Option<Worker>,
+    pub(crate) connection: Connection,
     /// What the worker was started with; `None` when it is not ours.
     pub(crate) readiness: Option<Readiness>,
     ended: bool,

@@ -112,6 +112,12 @@ impl Connection {
         Ok(())
     }
 
+    /// Ends the connection in both directions, although the descriptor stays open.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn hang_up(&self) {
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+
     /// Waits for a packet until `deadline`, and for the end of the process behind `peer` if given.
     pub(crate) fn receive(
         &self,

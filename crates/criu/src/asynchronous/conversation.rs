@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::PollFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
@@ -17,8 +18,11 @@ use crate::conclusion::{Ending, receive_ending, send_ending};
 use crate::exchange::{Exchange, Step};
 use crate::link::Link;
 use crate::notify::HookResult;
-use crate::transport::{Connection, Incoming};
+use crate::transport::{Connection, Incoming, wait};
 use crate::worker::Worker;
+
+/// How long CRIU may clean up after a hook that was given up.
+const CLEANUP_TIME: Duration = Duration::from_secs(1);
 
 /// Waits for the worker to end by itself, as long as it is given.
 pub(super) async fn worker_end(link: &Link, grace: Duration) {
@@ -61,7 +65,10 @@ pub(super) async fn converse<H: Hooks>(
                 let event = notification.event(&mut external);
                 let result = match &mut hooks {
                     Some(hooks) if !exchange.has_panicked() => {
-                        exchange.settle(caught(hooks.on(event)).await)
+                        let unanswered = Unanswered(Some(link));
+                        let outcome = caught(hooks.on(event)).await;
+                        unanswered.defuse();
+                        exchange.settle(outcome)
                     }
                     _ => Ok(()),
                 };
@@ -77,6 +84,29 @@ pub(super) async fn converse<H: Hooks>(
 )]
 fn watch(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
     AsyncFd::with_interest(fd, interest)
+}
+
+/// A notification that CRIU waits to have answered.
+///
+/// Dropped with the future of its hook, it hangs up: to CRIU that is a refusal, and it gets a moment
+/// to thaw the tree and unlock its network before it is killed.
+struct Unanswered<'a>(Option<&'a Link>);
+
+impl Unanswered<'_> {
+    fn defuse(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let Some(link) = self.0 else { return };
+        link.connection.hang_up();
+        if let Some(worker) = &link.worker {
+            let deadline = Instant::now().checked_add(CLEANUP_TIME);
+            let _ = wait(&[(worker.pidfd(), PollFlags::IN)], deadline);
+        }
+    }
 }
 
 /// Awaits a hook's future, whose panic becomes its outcome.

@@ -212,9 +212,10 @@ fn one_task_dumps_many_processes_at_once() {
     });
 }
 
-/// A future dropped in the middle of a dump leaves neither worker nor a stopped process.
+/// A future dropped in the middle of a dump leaves neither worker nor a stopped process, nor a locked
+/// network.
 #[test]
-fn a_dropped_dump_leaves_the_process_running() {
+fn a_dropped_dump_leaves_the_process_running_and_its_network_open() {
     struct Reached(Option<tokio::sync::oneshot::Sender<()>>);
     impl Hooks for Reached {
         async fn on(&mut self, event: Event<'_>) -> HookResult {
@@ -226,8 +227,14 @@ fn a_dropped_dump_leaves_the_process_running() {
         }
     }
     each(|rig| {
-        let process = Scene::new().threads(2).children(1).start();
-        let dump = rig.dump_of(&process);
+        let scene = Scene::new()
+            .threads(2)
+            .children(1)
+            .namespaces(&[Namespace::Net])
+            .tcp();
+        let process = scene.start();
+        let mut dump = rig.dump_of(&process);
+        dump.sockets.tcp_established = true;
         run(async {
             let (sender, reached) = tokio::sync::oneshot::channel();
             let criu = client(rig);

@@ -1,6 +1,7 @@
 //! Processes dumped and restored: what is left of them, and where the images and the log lie.
 
 use std::fs::File;
+use std::time::{Duration, Instant};
 
 use criu::request::{Directory, LogTo};
 use criu::{Dump, FinalState, PreDump, Restore};
@@ -47,8 +48,16 @@ fn a_process_left_stopped_stands_still_until_it_is_resumed() {
         let mut dump = rig.dump_of(&process);
         dump.then = FinalState::Stopped;
         rig.criu.dump(&dump).unwrap();
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap();
-        assert!(stat.contains(") T "), "{stat}");
+        // Let go by CRIU, it stops itself as soon as it is scheduled.
+        let stat = format!("/proc/{}/stat", process.pid());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+            assert!(Instant::now() < deadline, "it does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let count = process.count();
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(process.count(), count);
         let pid = rustix::process::Pid::from_raw(pid_of(&process)).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
         process.wait_for_count_above(process.count());

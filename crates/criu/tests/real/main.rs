@@ -8,6 +8,7 @@
 mod asynchronous;
 mod basic;
 mod descriptors;
+mod diagnosed;
 mod files;
 mod hooks;
 mod namespaces;
