@@ -9,8 +9,10 @@ mod info;
 mod input;
 mod problem;
 mod progress;
+mod set;
 mod show;
 mod size;
+mod stats;
 mod target;
 mod x;
 
@@ -50,7 +52,9 @@ enum Verb {
     Encode(encode::Arguments),
     Flatten(flatten::Arguments),
     Info(info::Arguments),
+    Set(Box<set::Arguments>),
     Show(show::Arguments),
+    Stats(stats::Arguments),
     X(x::Arguments),
 }
 
@@ -68,7 +72,9 @@ pub fn main() -> ExitCode {
         Some(Verb::Encode(arguments)) => encode::run(&arguments),
         Some(Verb::Flatten(arguments)) => flatten::run(&arguments),
         Some(Verb::Info(arguments)) => info::run(&arguments),
+        Some(Verb::Set(arguments)) => set::run(&arguments),
         Some(Verb::Show(arguments)) => show::run(&arguments),
+        Some(Verb::Stats(arguments)) => stats::run(&arguments),
         Some(Verb::X(arguments)) => x::run(&arguments),
         None => {
             eprintln!("{}", command().render_usage());

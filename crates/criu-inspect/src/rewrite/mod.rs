@@ -1,10 +1,12 @@
-//! Writes a checkpoint's pages anew: [`compress`], [`decompress`], [`flatten`].
+//! Writes a checkpoint anew: its pages ([`compress`], [`decompress`], [`flatten`]), and what it
+//! says of addresses, paths and names ([`fn@edit`]).
 //!
 //! All or nothing: new files are staged beside the old ones, take their names together at the end,
 //! and the old ones come back if that fails or the [`Monitor`](crate::Monitor) stops it.
 
 mod compress;
 mod decompress;
+mod edit;
 mod flatten;
 mod pagemap;
 mod sparse;
@@ -17,6 +19,7 @@ use criu_image::memory::PageSize;
 
 pub use self::compress::{CompressOptions, compress};
 pub use self::decompress::{DecompressOptions, decompress};
+pub use self::edit::{Edit, EditMode, EditOptions, Edited, End, InvalidEdit, Sockets, Task, edit};
 pub use self::flatten::{FlattenOptions, flatten, flatten_into};
 pub use self::sparse::SparseWriter;
 pub use self::transaction::{Backups, StagedFile, Transaction};
@@ -82,6 +85,12 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         detail: String,
+    },
+    /// An edit finds nothing to change.
+    #[error("nothing in the checkpoint fits {edit}")]
+    Unmatched {
+        /// The edit, as text.
+        edit: String,
     },
     /// A backup has the name of an existing file.
     #[error("refusing to overwrite existing backup: {}", path.display())]
