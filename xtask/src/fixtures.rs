@@ -112,8 +112,9 @@ fn write_readme(fixtures: &Path, versions: &[String]) -> Outcome<()> {
          Nothing in them was changed, but for the names of the making machine's own control groups, which are \
          overwritten by the letter x.\n\n{sets}\n\
          Not here, as this kernel or these builds of CRIU cannot make them: chains of incremental dumps (no memory \
-         change tracking in the kernel), BPF maps and AppArmor (not built in), automatic mounts and binary formats \
-         (need a mount namespace owned by a user namespace), and the separate images that CRIU before 3.0 wrote.\n",
+         change tracking in the kernel), BPF maps and AppArmor (not built in), `binfmt-misc.img` (on kernels with \
+         binary formats per user namespace they are in `userns.img`), `irmap-cache` (written by pre-dumps), and the \
+         separate images that CRIU before 3.0 wrote.\n",
         versions = versions.join(", "),
         machine = uname.machine().to_string_lossy(),
     );

@@ -146,11 +146,21 @@ pub(crate) const SETS: &[Set] = &[
         ..PLAIN
     },
     Set {
-        name: "user-namespace",
-        about: "a user namespace with the others below it",
-        scene: || Scene::new().namespaces(&[Namespace::User, Namespace::Ipc, Namespace::Uts]),
-        // 4.3 wants to read the namespace's binfmt_misc, which takes a mount namespace in it.
-        series: &["4.2"],
+        name: "user-container",
+        about: "all of a container's namespaces in a user namespace, with a binary format of its own",
+        scene: || {
+            Scene::new()
+                .namespaces(&[Namespace::User])
+                .namespaces(&Namespace::ALL)
+                .part("binary-format")
+        },
+        after: After::Nothing,
+        ..PLAIN
+    },
+    Set {
+        name: "automount",
+        about: "an automatic mount with its daemon",
+        scene: || Scene::new().namespaces(&Namespace::ALL).part("automount"),
         after: After::Nothing,
         ..PLAIN
     },

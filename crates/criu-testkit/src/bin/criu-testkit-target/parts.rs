@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{Failure, descriptors, sockets};
+use crate::{Failure, descriptors, mounts, sockets};
 
 /// Something held across checkpoint and restore.
 pub(crate) trait Part {
@@ -68,6 +68,8 @@ pub(crate) fn make(name: &str, directory: &Path) -> Result<Box<dyn Part>, Failur
         "epoll" => Box::new(descriptors::Epoll::new()?),
         "inotify" => Box::new(descriptors::Inotify::new(directory)?),
         "tmpfs-file" => Box::new(descriptors::HeldFile::on_tmpfs()?),
+        "binary-format" => Box::new(mounts::BinaryFormat::new()?),
+        "automount" => Box::new(mounts::Automount::new()?),
         "memfd" => Box::new(descriptors::Memfd::new()?),
         "pidfd" => Box::new(descriptors::Pidfd::new()?),
         _ => return Err("there is no such part".into()),
