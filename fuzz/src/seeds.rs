@@ -8,8 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use criu::rpc::{CriuFeatures, CriuNotify, CriuReqType, CriuResp};
-use criu_image::fuzz;
 use criu_image::wire::Message;
+use criu_image::{ImageKind, ImageReader, fuzz};
+use criu_inspect::json::{self, DecodeOptions, Style};
 
 /// Names the directory into which a target writes its seeds before it begins.
 pub const DIRECTORY_VARIABLE: &str = "CRIU_FUZZ_SEEDS";
@@ -32,8 +33,10 @@ fn write(target: &str, directory: &Path) -> Result<(), Box<dyn Error>> {
     let mut seeds = match target {
         "image_round_trip" => images(fixtures)?,
         "message_round_trip" => messages(fixtures)?,
-        "checkpoint" => sets(fixtures, fuzz::CHECKPOINT)?,
-        "address_space" => sets(fixtures, fuzz::MEMORY)?,
+        "checkpoint" | "explore" => sets(fixtures, |kind| kind != ImageKind::Pages)?,
+        "address_space" => sets(fixtures, is_memory)?,
+        "json_round_trip" => images(fixtures)?,
+        "json_text" => texts(fixtures)?,
         "rpc_reply" => replies(),
         "log_diagnose" => logs(fixtures)?,
         _ => return Err("none are known".into()),
@@ -93,7 +96,7 @@ fn images(fixtures: &Path) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
 fn messages(fixtures: &Path) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
     let mut seeds = Vec::new();
     for image in images(fixtures)? {
-        let Ok(mut reader) = criu_image::ImageReader::new(&image[..]) else {
+        let Ok(mut reader) = ImageReader::new(&image[..]) else {
             continue;
         };
         if let Ok(Some(entry)) = reader.next_entry() {
@@ -108,10 +111,35 @@ fn messages(fixtures: &Path) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
     Ok(seeds)
 }
 
-fn sets(fixtures: &Path, names: &[&str]) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
+fn sets(fixtures: &Path, wanted: fn(ImageKind) -> bool) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
     let mut seeds = Vec::new();
     for directory in set_directories(fixtures)? {
-        seeds.push(fuzz::join_directory(names, &directory)?);
+        seeds.push(fuzz::join_directory(&directory, wanted, SET_FILE_LIMIT)?);
+    }
+    Ok(seeds)
+}
+
+/// Whether an image says where memory is.
+fn is_memory(kind: ImageKind) -> bool {
+    use ImageKind::{Inventory, MemfdInode, Mm, Pagemap, Pages, ShmemPagemap};
+    matches!(
+        kind,
+        Inventory | MemfdInode | Mm | Pagemap | Pages | ShmemPagemap
+    )
+}
+
+/// The images as JSON, in both styles.
+fn texts(fixtures: &Path) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
+    let mut seeds = Vec::new();
+    for image in images(fixtures)? {
+        for style in [Style::Compact, Style::Pretty] {
+            let mut text = Vec::new();
+            if let Ok(mut reader) = ImageReader::new(&image[..])
+                && json::decode(&mut reader, &mut text, DecodeOptions::new(style)).is_ok()
+            {
+                seeds.push(text);
+            }
+        }
     }
     Ok(seeds)
 }
@@ -193,6 +221,9 @@ fn logs(fixtures: &Path) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
 
 /// Longer inputs are mutated too slowly, in bytes.
 const SEED_LIMIT: usize = 16 << 10;
+
+/// Most bytes of one file among many.
+const SET_FILE_LIMIT: u16 = 4 << 10;
 
 /// How long hostile inputs are, in bytes.
 const HOSTILE_LEN: usize = 64 << 10;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::{Checkpoint, OpenImage, RandomAccess, Source};
 use crate::error::{Error, ErrorKind, Result};
+use crate::kind::ImageKind;
 use crate::memory::{AddressSpace, Memory, MemoryOptions};
 use crate::message;
 use crate::reader::{ImageReader, ReadOptions};
@@ -78,54 +79,79 @@ fn recode<T: Message>(bytes: &[u8]) {
     }
 }
 
-/// Takes bytes for the files of a checkpoint ([`CHECKPOINT`]), and looks at all of it.
+/// Takes bytes for the files of a checkpoint, and looks at all of it.
 ///
-/// The bytes are files one behind the other, each with its length in two bytes, little endian.
+/// The bytes are files one behind the other: one byte for the length of the name, the name, two
+/// bytes, little endian, for the length of the file, the file. Names of a parent checkpoint's files
+/// begin with `parent/`.
 ///
 /// # Panics
 ///
 /// Panics when a task is lost in the tree.
 pub fn checkpoint(bytes: &[u8]) {
-    let checkpoint = Checkpoint::new(Arc::new(Files::split(CHECKPOINT, bytes)));
+    let checkpoint = checkpoint_of(bytes);
     for image in checkpoint.images().unwrap_or_default() {
         let Ok(mut reader) = checkpoint.image_named(image.kind, &image.name) else {
             continue;
         };
         while let Ok(Some(_)) = reader.next_entry() {}
     }
-    if let Ok(tasks) = checkpoint.tasks() {
-        assert_eq!(tasks.walk().len(), tasks.len(), "every task is met once");
-    }
     drop((
         checkpoint.inventory(),
-        checkpoint.core(1),
-        checkpoint.creds(1),
-        checkpoint.ids(1),
-    ));
-    drop((
         checkpoint.files(),
-        checkpoint.fs(1),
-        checkpoint.fdinfo(1),
         checkpoint.dump_stats(),
+        checkpoint.chain(),
     ));
+    let Ok(tasks) = checkpoint.tasks() else {
+        return;
+    };
+    assert_eq!(tasks.walk().len(), tasks.len(), "every task is met once");
+    for task in tasks.iter().take(ID_LIMIT) {
+        let id = checkpoint.ids(task.pid).map_or(1, |ids| ids.files_id);
+        drop((
+            checkpoint.core(task.pid),
+            checkpoint.creds(task.pid),
+            checkpoint.fs(task.pid),
+            checkpoint.fdinfo(id),
+        ));
+    }
 }
 
-/// Takes bytes for the files that memory is in ([`MEMORY`]), as [`checkpoint`] does, and looks
-/// into every area.
+/// Takes bytes for the files of a checkpoint, as [`checkpoint`] does, and looks into every area of
+/// its memory.
 ///
 /// # Panics
 ///
 /// Panics when spans overlap, leave a gap within an area, or say other than what reading gives.
 pub fn address_space(bytes: &[u8]) {
-    let checkpoint = Checkpoint::new(Arc::new(Files::split(MEMORY, bytes)));
-    if let Ok(memory) = Memory::open(&checkpoint, MemoryOptions::default()) {
-        if let Ok(space) = memory.task(1) {
-            look_through(&space);
-        }
-        if let Ok(space) = memory.shared(1) {
+    let checkpoint = checkpoint_of(bytes);
+    let Ok(memory) = Memory::open(&checkpoint, MemoryOptions::default()) else {
+        return;
+    };
+    for id in ids(&checkpoint, ImageKind::Mm) {
+        if let Ok(pid) = u32::try_from(id)
+            && let Ok(space) = memory.task(pid)
+        {
             look_through(&space);
         }
     }
+    for id in ids(&checkpoint, ImageKind::ShmemPagemap) {
+        if let Ok(space) = memory.shared(id) {
+            look_through(&space);
+        }
+    }
+}
+
+/// The checkpoint that bytes stand for, as [`checkpoint`] takes them.
+#[must_use]
+pub fn checkpoint_of(bytes: &[u8]) -> Checkpoint {
+    Checkpoint::new(Arc::new(Files::split(bytes)))
+}
+
+/// The first ids of a kind of image.
+fn ids(checkpoint: &Checkpoint, kind: ImageKind) -> impl Iterator<Item = u64> + use<> {
+    let ids = checkpoint.ids_of(kind).unwrap_or_default();
+    ids.into_iter().take(ID_LIMIT)
 }
 
 /// Looks at the first spans of an address space, and at some bytes of each.
@@ -169,18 +195,22 @@ fn walk(fields: Fields<'_>, depth: u32) {
 #[derive(Debug)]
 struct Files {
     location: PathBuf,
-    files: Vec<(&'static str, Vec<u8>)>,
+    files: Vec<(String, Vec<u8>)>,
 }
 
 impl Files {
-    fn split(names: &[&'static str], mut bytes: &[u8]) -> Self {
+    fn split(mut bytes: &[u8]) -> Self {
         let mut files = Vec::new();
-        for name in names {
-            let Some((len, rest)) = bytes.split_first_chunk() else {
-                break;
-            };
-            let (file, rest) = rest.split_at(usize::from(u16::from_le_bytes(*len)).min(rest.len()));
-            files.push((*name, file.to_vec()));
+        while files.len() < FILE_LIMIT
+            && let Some((&name_len, rest)) = bytes.split_first()
+            && let Some((name, rest)) = rest.split_at_checked(name_len.into())
+            && let Some((len, rest)) = rest.split_first_chunk()
+        {
+            let len = usize::from(u16::from_le_bytes(*len));
+            let (file, rest) = rest.split_at(len.min(rest.len()));
+            if let Ok(name) = String::from_utf8(name.to_vec()) {
+                files.push((name, file.to_vec()));
+            }
             bytes = rest;
         }
         Self {
@@ -223,7 +253,9 @@ impl Source for Files {
         let files: Vec<_> = self
             .files
             .iter()
-            .filter_map(|(name, bytes)| Some((name.strip_prefix(PARENT)?, bytes.clone())))
+            .filter_map(|(name, bytes)| {
+                Some((name.strip_prefix(PARENT)?.to_owned(), bytes.clone()))
+            })
             .collect();
         if files.is_empty() {
             return Ok(None);
@@ -237,42 +269,50 @@ impl Source for Files {
     }
 }
 
-/// Puts files together as [`checkpoint`] and [`address_space`] take them apart, to begin a corpus
-/// with.
+/// Puts files together as [`checkpoint`] takes them apart, to begin a corpus with; of each at most
+/// `len_limit` bytes.
 #[must_use]
-pub fn join(names: &[&str], file: impl Fn(&str) -> Option<Vec<u8>>) -> Vec<u8> {
+pub fn join<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>, len_limit: u16) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for name in names {
-        let mut file = file(name).unwrap_or_default();
-        file.truncate(usize::from(u16::MAX));
-        bytes.extend(u16::try_from(file.len()).unwrap_or(u16::MAX).to_le_bytes());
-        bytes.extend(file);
+    for (name, file) in files {
+        let Ok(name_len) = u8::try_from(name.len()) else {
+            continue;
+        };
+        let len = u16::try_from(file.len()).map_or(len_limit, |len| len.min(len_limit));
+        bytes.push(name_len);
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend(len.to_le_bytes());
+        bytes.extend_from_slice(&file[..len.into()]);
     }
     bytes
 }
 
-/// Puts files of a directory together, the first of each kind under the id that the fuzzers know.
+/// Puts the images of a directory and its parents together, those of the kinds that are wanted.
 ///
 /// # Errors
 ///
 /// Fails when the directory cannot be read.
-pub fn join_directory(names: &[&str], directory: &Path) -> std::io::Result<Vec<u8>> {
-    let mut there = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        there.extend(entry?.file_name().into_string().ok());
+pub fn join_directory(
+    directory: &Path,
+    wanted: fn(ImageKind) -> bool,
+    len_limit: u16,
+) -> std::io::Result<Vec<u8>> {
+    let mut files = Vec::new();
+    let mut prefix = String::new();
+    while prefix.len() < 3 * PARENT.len() && directory.join(&prefix).is_dir() {
+        for entry in std::fs::read_dir(directory.join(&prefix))? {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().into_string()
+                && ImageKind::from_file_name(&name).is_some_and(|(kind, _)| wanted(kind))
+            {
+                files.push((format!("{prefix}{name}"), std::fs::read(entry.path())?));
+            }
+        }
+        prefix.push_str(PARENT);
     }
-    there.sort();
-    Ok(join(names, |wanted| {
-        let (prefix, suffix) = wanted.split_once("1.").unwrap_or((wanted, ""));
-        let found = there.iter().find(|name| {
-            let id = name
-                .strip_prefix(prefix)
-                .and_then(|rest| rest.strip_suffix(suffix)?.strip_suffix('.'));
-            *name == wanted
-                || id.is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()))
-        });
-        std::fs::read(directory.join(found?)).ok()
-    }))
+    files.sort();
+    let files = files.iter().map(|(name, file)| (&name[..], &file[..]));
+    Ok(join(files, len_limit))
 }
 
 /// What to do with the bytes of a message of that name.
@@ -302,36 +342,13 @@ const MESSAGES: &[Named] = &[
     named::<message::SeccompEntry>(),
 ];
 
-/// The files that [`checkpoint`] is made of.
-pub const CHECKPOINT: &[&str] = &[
-    "files.img",
-    "pstree.img",
-    "core-1.img",
-    "inventory.img",
-    "ids-1.img",
-    "fs-1.img",
-    "fdinfo-1.img",
-    "creds-1.img",
-    "stats-dump",
-    "reg-files.img",
-];
-
-/// The files that [`address_space`] is made of.
-pub const MEMORY: &[&str] = &[
-    "mm-1.img",
-    "pagemap-1.img",
-    "pages-1.img",
-    "parent/pagemap-1.img",
-    "parent/pages-1.img",
-    "parent/parent/pagemap-1.img",
-    "pagemap-shmem-1.img",
-    "pages-2.img",
-    "files.img",
-    "memfd.img",
-    "inventory.img",
-];
-
 const PARENT: &str = "parent/";
 
 /// Spans looked at; a hostile pagemap can have as many as it has bytes.
 const SPAN_LIMIT: usize = 2000;
+
+/// Tasks and shared memory objects looked at.
+const ID_LIMIT: usize = 4;
+
+/// Files taken; hostile input could name very many empty ones.
+const FILE_LIMIT: usize = 256;

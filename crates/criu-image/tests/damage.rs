@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use criu_image::fuzz;
+use criu_image::{ImageKind, fuzz};
 use criu_testkit::synthetic::{Order, Pagemap, samples};
 
 /// Numbers that look random and are the same in every run (xorshift).
@@ -64,33 +64,36 @@ fn damaged_images_never_break_a_reader() {
 }
 
 /// Image sets in the form in which a fuzz target takes them.
-fn sets(names: &[&str]) -> Vec<Vec<u8>> {
+fn sets(wanted: fn(ImageKind) -> bool) -> Vec<Vec<u8>> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/4.3");
     ["plain", "plain-compressed", "descriptors"]
         .iter()
-        .map(|set| fuzz::join_directory(names, &fixtures.join(set)).expect("reads"))
+        .map(|set| fuzz::join_directory(&fixtures.join(set), wanted, 8192).expect("reads"))
         .collect()
 }
 
 #[test]
 fn damaged_checkpoints_never_break_a_look_at_them() {
-    batter(&sets(fuzz::CHECKPOINT), fuzz::checkpoint);
+    batter(&sets(|kind| kind != ImageKind::Pages), fuzz::checkpoint);
 }
 
 #[test]
 fn damaged_pagemaps_never_break_a_look_at_memory() {
-    let mut seeds = sets(fuzz::MEMORY);
+    use ImageKind::{Mm, Pagemap as Map, Pages, ShmemPagemap};
+    let mut seeds = sets(|kind| matches!(kind, Mm | Map | Pages | ShmemPagemap));
     let (map, pages) = Pagemap::new(1)
         .blocks(0, 3, 4, 2, &[&[], &[1; 4096]])
         .entry(0x9000, 1, 4)
         .bytes([5; 4096])
         .entry(0xa000, 9, 1)
         .into_images();
-    seeds.push(fuzz::join(fuzz::MEMORY, |name| match name {
-        "pagemap-shmem-1.img" | "parent/pagemap-1.img" => Some(map.clone()),
-        "pages-1.img" | "parent/pages-1.img" => Some(pages.clone()),
-        _ => None,
-    }));
+    let set = [
+        ("pagemap-shmem-1.img", &map[..]),
+        ("pages-1.img", &pages),
+        ("parent/pagemap-shmem-1.img", &map),
+        ("parent/pages-1.img", &pages),
+    ];
+    seeds.push(fuzz::join(set, u16::MAX));
     batter(&seeds, fuzz::address_space);
 }
 

@@ -1,6 +1,8 @@
 //! Answers questions about a checkpoint, wherever it lies.
 
 pub mod explore;
+#[doc(hidden)] // for the fuzz targets and our own tests
+pub mod fuzz;
 pub mod json;
 mod monitor;
 #[cfg(unix)]

@@ -1,0 +1,73 @@
+//! What the fuzzers do with bytes: print images and read text, and ask every question.
+//!
+//! Each function takes any bytes and must come back: no panic, no hang, no memory beyond what the
+//! bytes account for. The fuzz targets only call these; so do the tests, with damaged input.
+
+use criu_image::{ImageReader, fuzz};
+
+use crate::explore::Explorer;
+use crate::json::{DecodeOptions, EncodeOptions, Payloads, Style, decode, encode};
+
+/// Prints bytes as an image in every style, and makes the image of the text again.
+///
+/// # Panics
+///
+/// Panics when an image that can be printed does not come back byte for byte.
+pub fn json_round_trip(bytes: &[u8]) {
+    for style in [Style::Compact, Style::Pretty] {
+        let options = DecodeOptions::new(style);
+        if let Some(text) = print(bytes, options.payloads(Payloads::Size)) {
+            drop(text);
+        }
+        let Some(text) = print(bytes, options) else {
+            continue;
+        };
+        let mut image = Vec::new();
+        if let Err(error) = encode(&text[..], &mut image, EncodeOptions::default()) {
+            panic!("{error} in {}", text.escape_ascii());
+        }
+        assert!(image == bytes, "lost by way of {}", text.escape_ascii());
+    }
+}
+
+/// Reads bytes as JSON text, and prints the image of it.
+///
+/// # Panics
+///
+/// Panics when the text of an image is not one of the same image.
+pub fn json_text(bytes: &[u8]) {
+    let mut image = Vec::new();
+    if encode(bytes, &mut image, EncodeOptions::default()).is_ok() {
+        json_round_trip(&image);
+    }
+}
+
+/// Takes bytes for the files of a checkpoint and asks every question about it.
+pub fn explore(bytes: &[u8]) {
+    let mut explorer = Explorer::new(fuzz::checkpoint_of(bytes));
+    let mut text = Vec::new();
+    drop(explorer.processes().value.write_text(&mut text));
+    drop(explorer.open_files().value.write_text(&mut text));
+    drop(explorer.mappings().value.write_text(&mut text));
+    drop(explorer.resident().value.write_text(&mut text));
+    drop(explorer.sockets());
+    drop((
+        explorer.threads(),
+        explorer.arguments(),
+        explorer.environment(),
+    ));
+    drop((
+        explorer.mounts(),
+        explorer.namespaces(),
+        explorer.networks(),
+    ));
+    drop((explorer.cgroups(), explorer.credentials()));
+    drop((explorer.signals(), explorer.timers()));
+}
+
+fn print(bytes: &[u8], options: DecodeOptions) -> Option<Vec<u8>> {
+    let mut image = ImageReader::new(bytes).ok()?;
+    let mut text = Vec::new();
+    decode(&mut image, &mut text, options).ok()?;
+    Some(text)
+}
