@@ -144,6 +144,9 @@ impl<'l> Run<'l> {
                 };
                 let known = best(entry, around, operation);
                 let role = match &known {
+                    Some(known) if known.rule.role == Role::Clue && is_faint(entry) => {
+                        Some(Role::Hint)
+                    }
                     Some(known) => Some(known.rule.role),
                     None if entry.level == Level::Error => Some(Role::Clue),
                     None => None,
@@ -179,7 +182,8 @@ impl<'l> Run<'l> {
         let all = 0..self.lines.len();
         self.first(work.clone(), &[Role::Cause])
             .map(|cause| self.start_of_chain(cause))
-            .or_else(|| self.first_clue(work.clone()))
+            .or_else(|| self.first(work.clone(), &[Role::Clue]))
+            .or_else(|| self.first(work.clone(), &[Role::Hint]))
             .or_else(|| {
                 // A restore's tasks work at the same time: the last line is not of the one that failed.
                 let told = self.first(work, &[Role::Consequence])?;
@@ -189,7 +193,8 @@ impl<'l> Run<'l> {
                 }
             })
             .or_else(|| self.first(all.clone(), &[Role::Cause]))
-            .or_else(|| self.first_clue(all.clone()))
+            .or_else(|| self.first(all.clone(), &[Role::Clue]))
+            .or_else(|| self.first(all.clone(), &[Role::Hint]))
             .or_else(|| self.last_act())
             .or_else(|| self.first(all, &[Role::Consequence]))
     }
@@ -197,14 +202,12 @@ impl<'l> Run<'l> {
     /// The first of the errors that `cause` ends: functions report from the innermost outwards, in the
     /// same moment. Only errors no rule knows count; what is known has its place in the order.
     fn start_of_chain(&self, cause: usize) -> usize {
-        let time = |at: usize| self.lines.get(at).and_then(|line| line.entry.time);
         let mut start = cause;
         while let Some(before) = start.checked_sub(1)
-            && let Some(line) = self.lines.get(before)
-            && line.entry.level == Level::Error
-            && line.known.is_none()
-            && let (Some(earlier), Some(later)) = (time(before), time(start))
-            && later.saturating_sub(earlier) <= CHAIN
+            && let (Some(inner), Some(outer)) = (self.lines.get(before), self.lines.get(start))
+            && inner.entry.level == Level::Error
+            && inner.known.is_none()
+            && is_same_report(inner.entry, outer.entry)
         {
             start = before;
         }
@@ -255,7 +258,7 @@ impl<'l> Run<'l> {
             return false;
         };
         line.role == Some(Role::Cause)
-            || line.role == Some(Role::Clue) && line.entry.is_tagged()
+            || matches!(line.role, Some(Role::Clue | Role::Hint)) && line.entry.is_tagged()
             || self.lines.iter().any(|line| {
                 line.entry.level == Level::Error
                     && line.role.is_some_and(|role| role != Role::Noise)
@@ -268,23 +271,6 @@ impl<'l> Run<'l> {
             .iter()
             .position(|line| line.role.is_some_and(|role| roles.contains(&role)))?;
         Some(range.start + found)
-    }
-
-    /// The first clue; what CRIU warns of or notes in passing comes after errors and what its tools say.
-    fn first_clue(&self, range: Range<usize>) -> Option<usize> {
-        let is_weak = |entry: &Entry| match entry.level {
-            Level::Error => false,
-            Level::Warn => true,
-            Level::Untagged => entry.time.is_some(),
-        };
-        let strong = self
-            .lines
-            .get(range.clone())?
-            .iter()
-            .position(|line| line.role == Some(Role::Clue) && !is_weak(line.entry));
-        strong
-            .map(|at| range.start + at)
-            .or_else(|| self.first(range, &[Role::Clue]))
     }
 
     fn last_error_of(&self, role: Role) -> Option<usize> {
@@ -347,6 +333,28 @@ impl<'l> Run<'l> {
             remedy,
             context,
         })
+    }
+}
+
+/// Whether a line is only a warning, or one of those CRIU writes in passing.
+fn is_faint(entry: &Entry) -> bool {
+    match entry.level {
+        Level::Error => false,
+        Level::Warn => true,
+        Level::Untagged => entry.time.is_some(),
+    }
+}
+
+/// Whether two errors next to each other tell of the same failure: written at once, or, in a log without
+/// times, by the same source file.
+fn is_same_report(inner: &Entry, outer: &Entry) -> bool {
+    match (inner.time, outer.time) {
+        (Some(earlier), Some(later)) => later.saturating_sub(earlier) <= CHAIN,
+        (None, None) => {
+            let file = |entry: &Entry| entry.location.as_ref().map(|place| place.file.clone());
+            file(inner).is_some() && file(inner) == file(outer)
+        }
+        _ => false,
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Role {
     /// The root if there is no [`Role::Cause`]: a line that often is the reason, and often follows
     /// from one.
     Clue,
+    /// The root if there is neither: a line that rarely is the reason, seen in good logs as well.
+    Hint,
     /// Follows from something reported before; the root only when nothing else is in the log.
     Consequence,
     /// Appears in the logs of successful runs too.
@@ -281,6 +283,14 @@ pub(super) const fn clue(
     patterns: &'static [&'static str],
 ) -> Rule {
     Rule::new(Role::Clue, group, id, patterns)
+}
+
+pub(super) const fn hint(
+    group: Group,
+    id: &'static str,
+    patterns: &'static [&'static str],
+) -> Rule {
+    Rule::new(Role::Hint, group, id, patterns)
 }
 
 pub(super) const fn consequence(

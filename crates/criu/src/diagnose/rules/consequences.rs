@@ -44,6 +44,7 @@ pub(super) const RULES: &[Rule] = &[
             "Check uid (pid: {pid}) failed",
             "Can't get proc fd (pid: {pid})",
             "Dump file lock failed!{pid}",
+            "Can't read posix timers file (pid: {pid})",
             "Failed to check aio rings (pid: {pid})",
             "Can't fixup vdso VMAs (pid: {pid})",
             "Can't make VM id for {pid}",

@@ -1,6 +1,6 @@
 //! Internet sockets: TCP, UDP, raw, packet, netlink.
 
-use super::super::rule::{Group, Rule, cause, clue, consequence};
+use super::super::rule::{Group, Rule, cause, clue, consequence, hint};
 use crate::log::Operation;
 
 pub(super) const RULES: &[Rule] = &[
@@ -264,7 +264,7 @@ pub(super) const RULES: &[Rule] = &[
         "Error (criu/sk-tcp.c:100): tcp: Can't turn TCP repair mode ON: Operation not \
                 permitted",
     ]),
-    cause(
+    clue(
         Group::Inet,
         "tcp-repair",
         &[
@@ -288,7 +288,7 @@ pub(super) const RULES: &[Rule] = &[
                 available",
     ])
     .any_line(),
-    cause(
+    clue(
         Group::Inet,
         "tcp-queue",
         &[
@@ -355,7 +355,7 @@ pub(super) const RULES: &[Rule] = &[
         &["Error (criu/sockets.c:400): sockets: Unable to set socket \
                 SO_SNDBUFFORCE/SO_RCVBUFFORCE: Operation not permitted"],
     ),
-    clue(
+    hint(
         Group::Kernel,
         "sock-diag-missing",
         &[

@@ -189,7 +189,7 @@ pub(super) const RULES: &[Rule] = &[
         "Error (criu/cr-dump.c:1000): 12 has rseq but kernel lacks get_rseq_conf \
                 feature",
     ]),
-    cause(
+    clue(
         Group::Kernel,
         "rseq-dump",
         &[

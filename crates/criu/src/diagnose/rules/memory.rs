@@ -225,7 +225,7 @@ pub(super) const RULES: &[Rule] = &[
         "Error (criu/proc_parse.c:600): PID 12 has uprobes vma. Consider using \
                 --allow-uprobes.",
     ]),
-    cause(
+    clue(
         Group::Memory,
         "shmem-restore",
         &[

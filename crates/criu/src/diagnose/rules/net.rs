@@ -245,4 +245,38 @@ pub(super) const RULES: &[Rule] = &[
         "Error (criu/netfilter.c:60): nf: Can't translate ip addr: No space left on \
                 device",
     ]),
+    cause(
+        Group::Net,
+        "link-fallback",
+        &[
+            "Unsupported link {index} (type {type} kind ipip)",
+            "Unsupported link {index} (type {type} kind gre)",
+            "Unsupported link {index} (type {type} kind gretap)",
+            "Unsupported link {index} (type {type} kind erspan)",
+            "Unsupported link {index} (type {type} kind ip6tnl)",
+            "Unsupported link {index} (type {type} kind ip6gre)",
+            "Unsupported link {index} (type {type} kind sit)",
+            "Unsupported link {index} (type {type} kind vti)",
+            "Unsupported link {index} (type {type} kind ip6_vti)",
+            "Unsupported link {index} (type 768 {type}",
+            "Unsupported link {index} (type 778 {type}",
+        ],
+    )
+    .cause(
+        "the network namespace has a tunnel link (index {index}: ipip, gre, erspan, sit, \
+            ip6tnl …) that CRIU cannot dump; the kernel puts such fallback devices (tunl0, \
+            gre0, erspan0) into every new network namespace once the tunnel's module is loaded \
+            on the host (Calico and other CNIs load it)",
+    )
+    .remedy(
+        "unload the module on the host (rmmod ipip ip_gre ip6_tunnel sit), or keep \
+            fallback devices out of new namespaces with sysctl \
+            net.core.fb_tunnels_only_for_init_net=1 and start the container anew; or remove \
+            the link (ip link del), leave the namespace to others with --empty-ns net or \
+            --external net[INODE]:KEY; upgrade CRIU",
+    )
+    .examples(&[
+        "b'(00.013516) Error (criu/net.c:650): net: Unsupported link 2 (type 768 kind \
+                ipip)'",
+    ]),
 ];

@@ -516,4 +516,31 @@ pub(super) const RULES: &[Rule] = &[
         "Warn  (compel/src/lib/infect.c:126): Unable to interrupt task: 31447 \
                 (Operation not permitted)",
     ]),
+    cause(
+        Group::Process,
+        "frozen-unseizable",
+        &["Unseizable non-zombie {pid} found, state {state}, err {code}"],
+    )
+    .near(&[
+        "freezing processes",
+        "freezing cgroup",
+        "freezer.state",
+        "cgroup.freeze",
+    ])
+    .during(Operation::Dump)
+    .cause(
+        "task {pid} (state {state}) could not be seized while the freezer cgroup was \
+            frozen: the cgroup v2 freezer does not always let ptrace stop a task, or it was \
+            frozen before CRIU began",
+    )
+    .remedy(
+        "dump without --freeze-cgroup (the runtime sets freeze_cgroup), or thaw the cgroup \
+            before (cgroup.freeze=0); upgrade CRIU and the kernel; make sure that no other \
+            tracer (strace, gdb) holds the task",
+    )
+    .examples(&[
+        "(00.000507) freezing processes: 100000 attempts with 100 ms steps\n» \
+                (00.103098) Error (compel/src/lib/infect.c:235): Unseizable non-zombie 15481 \
+                found, state S, err -1/10",
+    ]),
 ];

@@ -174,7 +174,6 @@ pub(super) const RULES: &[Rule] = &[
             "Can't create posix timer - {id}",
             "Can't create timers, kernel don't give them consequently{id}",
             "Can't restore posix timers {id}",
-            "Can't read posix timers file (pid: {id})",
             "Unexpected timer id {id}",
         ],
     )

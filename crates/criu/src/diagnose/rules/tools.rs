@@ -136,7 +136,7 @@ pub(super) const RULES: &[Rule] = &[
             this line, check free space and memory; or make the mount external",
     )
     .examples(&["(00.169270) Error (criu/mount.c:1202): mnt: Can't dump tmpfs content"]),
-    cause(
+    clue(
         Group::Tools,
         "iptables-mark",
         &[
@@ -159,7 +159,7 @@ pub(super) const RULES: &[Rule] = &[
                 returned 2. This may be connected to disabled CONFIG_NETFILTER_XT_MARK kernel \
                 build config option.",
     ]),
-    cause(
+    clue(
         Group::Tools,
         "iptables-failed",
         &[
@@ -207,7 +207,7 @@ pub(super) const RULES: &[Rule] = &[
             nftables or --network-lock skip",
     )
     .examples(&["iptables-restore: line 6 failed\nError (criu/util.c:643): exited, status=1"]),
-    cause(
+    clue(
         Group::Tools,
         "ip-tool",
         &["IP tool failed on {args}", "IP tool failed{args}"],

@@ -127,7 +127,7 @@ pub(super) const RULES: &[Rule] = &[
         "Error (criu/sk-unix.c:600): unix: Non-empty write queue on an in-flight \
                 socket 0x1f",
     ]),
-    cause(
+    clue(
         Group::Unix,
         "unix-name-resolve",
         &[
