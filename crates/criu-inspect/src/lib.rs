@@ -7,5 +7,6 @@ pub mod json;
 mod monitor;
 #[cfg(unix)]
 pub mod rewrite;
+pub mod search;
 
 pub use self::monitor::Monitor;
