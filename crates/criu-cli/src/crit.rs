@@ -7,8 +7,11 @@ mod encode;
 mod flatten;
 mod info;
 mod input;
+mod mem;
+mod place;
 mod problem;
 mod progress;
+mod search;
 mod set;
 mod show;
 mod size;
@@ -36,6 +39,8 @@ use clap::{CommandFactory, Parser, Subcommand};
   crit decode --pretty < mm-4711.img | less      from a pipe, to a pipe
   crit info pagemap-4711.img                     which image is this, and how many entries has it?
   crit x /tmp/images ps                          which processes are in this checkpoint?
+  crit mem /tmp/images --pid 4711                what lies where in its memory?
+  crit search /tmp/images password               where in memory is this text?
 
 Exit status: 0 success; 1 failure; 2 wrong usage (1 without any argument, as Python's tool)."
 )]
@@ -52,6 +57,8 @@ enum Verb {
     Encode(encode::Arguments),
     Flatten(flatten::Arguments),
     Info(info::Arguments),
+    Mem(Box<mem::Arguments>),
+    Search(Box<search::Arguments>),
     Set(Box<set::Arguments>),
     Show(show::Arguments),
     Stats(stats::Arguments),
@@ -72,6 +79,8 @@ pub fn main() -> ExitCode {
         Some(Verb::Encode(arguments)) => encode::run(&arguments),
         Some(Verb::Flatten(arguments)) => flatten::run(&arguments),
         Some(Verb::Info(arguments)) => info::run(&arguments),
+        Some(Verb::Mem(arguments)) => mem::run(&arguments),
+        Some(Verb::Search(arguments)) => return search::main(&arguments),
         Some(Verb::Set(arguments)) => set::run(&arguments),
         Some(Verb::Show(arguments)) => show::run(&arguments),
         Some(Verb::Stats(arguments)) => stats::run(&arguments),

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use criu_inspect::SparseWriter;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
@@ -51,6 +52,14 @@ impl Target {
         match &mut self.sink {
             Sink::Stdout(file) | Sink::Special(file) => file,
             Sink::Draft(draft, _) => draft.as_file_mut(),
+        }
+    }
+
+    /// Writes the file with holes for zeros, where it can have holes.
+    pub(super) fn sparse(&self) -> SparseWriter<'_> {
+        match &self.sink {
+            Sink::Stdout(file) | Sink::Special(file) => SparseWriter::dense(file),
+            Sink::Draft(draft, _) => SparseWriter::new(draft.as_file()),
         }
     }
 

@@ -11,9 +11,8 @@ use criu_image::message::{PagemapBlocks, VmaEntry};
 use criu_image::{Checkpoint, ImageKind};
 
 use super::pagemap::{self, Extent, INVENTORY, PagemapFile, Pagemaps, PagesInput};
-use super::sparse::SparseWriter;
 use super::{Backups, Error, IMAGES_V1_2, Outcome, Result, RewrittenPagemap};
-use crate::Monitor;
+use crate::{Monitor, SparseWriter};
 
 /// How to compress.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,9 +6,8 @@ use criu_image::memory::{PE_PAYLOAD_ALIGNED, PE_PRESENT, PageSize, block};
 use criu_image::message::PagemapEntry;
 
 use super::pagemap::{self, Extent, INVENTORY, PagemapFile, Pagemaps, PagesInput};
-use super::sparse::SparseWriter;
 use super::{Backups, Error, IMAGES_V1_1, IMAGES_V1_2, Outcome, Result, RewrittenPagemap};
-use crate::Monitor;
+use crate::{Monitor, SparseWriter};
 
 /// How to decompress.
 #[derive(Clone, Copy, Debug, Default)]

@@ -12,12 +12,11 @@ use criu_image::{Checkpoint, Entry, ImageWriter};
 
 use super::decompress::{Expander, make_plain};
 use super::pagemap::{self, INVENTORY, PARENT, PagemapFile, Pagemaps};
-use super::sparse::SparseWriter;
 use super::transaction::sync_directory;
 use super::{
     Backups, Error, IMAGES_V1_1, Outcome, Result, RewrittenPagemap, StagedFile, Transaction,
 };
-use crate::Monitor;
+use crate::{Monitor, SparseWriter};
 
 /// How to flatten.
 #[derive(Clone, Copy, Debug, Default)]

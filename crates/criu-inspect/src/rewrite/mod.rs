@@ -9,7 +9,6 @@ mod decompress;
 mod edit;
 mod flatten;
 mod pagemap;
-mod sparse;
 mod transaction;
 
 use std::io;
@@ -21,7 +20,6 @@ pub use self::compress::{CompressOptions, compress};
 pub use self::decompress::{DecompressOptions, decompress};
 pub use self::edit::{Edit, EditMode, EditOptions, Edited, End, InvalidEdit, Sockets, Task, edit};
 pub use self::flatten::{FlattenOptions, flatten, flatten_into};
-pub use self::sparse::SparseWriter;
 pub use self::transaction::{Backups, StagedFile, Transaction};
 
 /// What became of a checkpoint.

@@ -13,6 +13,8 @@ pub struct SparseWriter<'a> {
     /// Bytes of zeros behind the buffer that nothing was written for.
     hole: u64,
     position: u64,
+    /// Whether zeros are written like other bytes.
+    is_dense: bool,
 }
 
 impl<'a> SparseWriter<'a> {
@@ -24,6 +26,16 @@ impl<'a> SparseWriter<'a> {
             buffer: Vec::with_capacity(BUFFER_LEN),
             hole: 0,
             position: 0,
+            is_dense: false,
+        }
+    }
+
+    /// Writes every byte, for pipes and devices.
+    #[must_use]
+    pub fn dense(file: &'a File) -> Self {
+        Self {
+            is_dense: true,
+            ..Self::new(file)
         }
     }
 
@@ -55,6 +67,15 @@ impl<'a> SparseWriter<'a> {
     ///
     /// Fails when the file cannot be written.
     pub fn zeros(&mut self, count: u64) -> io::Result<()> {
+        if self.is_dense {
+            let mut left = count;
+            while left > 0 {
+                let len = left.min(HOLE_LEN as u64);
+                self.data(&[0; HOLE_LEN][..usize::try_from(len).unwrap_or(HOLE_LEN)])?;
+                left -= len;
+            }
+            return Ok(());
+        }
         if self.hole == 0 {
             self.flush()?;
         }

@@ -1,0 +1,377 @@
+//! What lies where.
+
+use std::io::stdout;
+use std::ops::Range;
+
+use criu_image::memory::{AddressSpace, Content, Memory, Span};
+use criu_inspect::memory::{AreaKind, Residence, TaskArea, TaskMemory, residence};
+use serde_json::{Map, Value, json};
+
+use super::super::place::Subject;
+use super::super::problem::Problem;
+use super::super::size::ByteSize;
+use super::{Arguments, Filter};
+use crate::output::{Color, Table, Tone, visible, write_stdout};
+
+/// Prints the table, or its JSON, of what is asked for.
+pub(super) fn show(
+    memory: &Memory,
+    arguments: &Arguments,
+    filter: &Filter<'_>,
+) -> Result<(), Problem> {
+    let colored = Color::Auto.applies_to(&stdout());
+    let mut values = Vec::new();
+    let print = |text: &str| write_stdout(text).map_err(Problem::stdout);
+    for (index, pid) in arguments.place.pids(memory)?.into_iter().enumerate() {
+        let task = TaskMemory::open(memory, pid)?;
+        if arguments.json {
+            values.push(task_json(memory, &task, filter, arguments.spans));
+            continue;
+        }
+        if index > 0 {
+            print("\n")?;
+        }
+        print(&task_text(memory, &task, filter, arguments.spans, colored))?;
+    }
+    let mut objects = Vec::new();
+    if arguments.place.pid.is_none() {
+        for id in memory.shared_ids()? {
+            if arguments.place.shared.is_none_or(|wanted| wanted == id) {
+                objects.push((id, memory.shared(id)?));
+            }
+        }
+    }
+    if arguments.json {
+        let objects: Vec<Value> = objects
+            .iter()
+            .map(|(id, space)| {
+                let mut value = Map::new();
+                value.insert("id".into(), json!(id));
+                let sum = residence(space, 0..u64::MAX);
+                value.insert("size".into(), json!(total(&sum)));
+                residence_json(&sum, &mut value);
+                if arguments.spans {
+                    value.insert("spans".into(), spans_json(memory, space, 0..u64::MAX));
+                }
+                Value::Object(value)
+            })
+            .collect();
+        return print(&format!(
+            "{}\n",
+            json!({"tasks": values, "shared": objects})
+        ));
+    }
+    if arguments.place.shared.is_some() && objects.is_empty() {
+        // Says that there is none.
+        arguments.place.only(memory)?;
+    }
+    for (id, space) in objects {
+        let mut table = Table::default();
+        let sum = residence(&space, 0..u64::MAX);
+        table.row(head("POSITIONS"));
+        let end = space.areas().last().map_or(0, |area| area.end());
+        table.row(row(
+            &(0..end),
+            "",
+            &format!("shared memory object {id}"),
+            &sum,
+            Tone::Strong,
+        ));
+        if arguments.spans {
+            add_spans(&mut table, memory, &space, 0..u64::MAX);
+        }
+        print(&format!("\n{}", table.render(colored)))?;
+    }
+    Ok(())
+}
+
+fn task_text(
+    memory: &Memory,
+    task: &TaskMemory,
+    filter: &Filter<'_>,
+    with_spans: bool,
+    colored: bool,
+) -> String {
+    let comm = task.comm().map(|comm| visible(&comm.to_string()));
+    let name = format!("{} {}", task.pid(), comm.unwrap_or_default());
+    let mut text = Tone::Strong.paint(name.trim_end(), colored) + "\n";
+    let mut table = Table::default();
+    table.row(head("ADDRESSES"));
+    let mut sum = Residence::default();
+    for area in task.areas() {
+        let Some(addresses) = filter.cut(area) else {
+            continue;
+        };
+        let residence = within(task.space(), area, &addresses);
+        sum.add_all(&residence);
+        let sharing = if area.is_shared { 's' } else { 'p' };
+        let protection = format!("{}{sharing}", area.protection);
+        let kind = visible(&area.kind.to_string());
+        table.row(row(&addresses, &protection, &kind, &residence, Tone::Plain));
+        if with_spans {
+            add_spans(&mut table, memory, task.space(), addresses);
+        }
+    }
+    let mut cells = vec![("total".to_owned(), Tone::Strong)];
+    cells.extend(amounts(&sum, "", Tone::Strong));
+    table.row(cells);
+    text += &table.render(colored);
+    text
+}
+
+/// Where the bytes of the part of an area are.
+fn within(space: &AddressSpace, area: &TaskArea, addresses: &Range<u64>) -> Residence {
+    match *addresses == area.addresses {
+        true => area.residence.clone(),
+        false => residence(space, addresses.clone()),
+    }
+}
+
+fn head(first: &str) -> Vec<(String, Tone)> {
+    [
+        first, "SIZE", "PROT", "HERE", "PARENT", "ZERO", "LAZY", "FILE", "OTHER", "WHAT",
+    ]
+    .map(|name| (name.to_owned(), Tone::Strong))
+    .to_vec()
+}
+
+fn row(
+    addresses: &Range<u64>,
+    protection: &str,
+    what: &str,
+    residence: &Residence,
+    tone: Tone,
+) -> Vec<(String, Tone)> {
+    let mut cells = vec![(range_text(addresses), tone)];
+    cells.extend(amounts(residence, protection, tone));
+    cells.push((what.to_owned(), tone));
+    cells
+}
+
+/// The cells from SIZE to OTHER.
+fn amounts(residence: &Residence, protection: &str, tone: Tone) -> Vec<(String, Tone)> {
+    let other = residence
+        .kernel
+        .saturating_add(residence.device)
+        .saturating_add(residence.plugin);
+    let size = |count: u64| match count {
+        0 => "-".to_owned(),
+        count => ByteSize(count).to_string(),
+    };
+    let other = match residence.missing {
+        0 => (size(other), tone),
+        missing => (format!("{} missing", ByteSize(missing)), Tone::Bad),
+    };
+    vec![
+        (ByteSize(total(residence)).to_string(), tone),
+        (protection.to_owned(), tone),
+        (size(residence.here()), tone),
+        (size(residence.in_parents()), tone),
+        (size(residence.zero), tone),
+        (size(residence.lazy), tone),
+        (size(residence.in_file), tone),
+        other,
+    ]
+}
+
+fn total(residence: &Residence) -> u64 {
+    [
+        residence.in_parents(),
+        residence.zero,
+        residence.lazy,
+        residence.in_file,
+        residence.kernel,
+        residence.device,
+        residence.plugin,
+        residence.missing,
+    ]
+    .into_iter()
+    .fold(residence.here(), u64::saturating_add)
+}
+
+fn add_spans(table: &mut Table, memory: &Memory, space: &AddressSpace, addresses: Range<u64>) {
+    for span in space.spans(addresses) {
+        let tone = match span.content {
+            Content::Missing => Tone::Bad,
+            _ => Tone::Plain,
+        };
+        let mut cells = vec![
+            (format!("  {}", range_text(&(span.start..span.end))), tone),
+            (ByteSize(span.byte_len()).to_string(), tone),
+        ];
+        cells.extend([(); 7].map(|()| (String::new(), Tone::Plain)));
+        cells.push((format!("  {}", where_text(memory, space, span)), tone));
+        table.row(cells);
+    }
+}
+
+/// Says where the bytes of a span are.
+pub(super) fn where_text(memory: &Memory, space: &AddressSpace, span: Span) -> String {
+    match span.content {
+        Content::Stored { pages, offset } => {
+            let (name, depth) = pages_name(space, pages);
+            format!("{}{name}+{offset:#x}", depth_text(depth))
+        }
+        Content::Compressed { pages } => {
+            let (name, depth) = pages_name(space, pages);
+            format!("{}{name}, compressed", depth_text(depth))
+        }
+        Content::Zero => "zero, never written to".to_owned(),
+        Content::Lazy => "left in the source by a lazy dump".to_owned(),
+        Content::File { id, offset } => match memory.files().path(id) {
+            Some(path) => format!("in {}+{offset:#x}", visible(&path.to_string())),
+            None => format!("in file {id}+{offset:#x}"),
+        },
+        Content::Kernel => "provided by the kernel anew".to_owned(),
+        Content::Device => "of a device".to_owned(),
+        Content::Plugin => "kept by a plugin".to_owned(),
+        _ => "missing in the images".to_owned(),
+    }
+}
+
+fn pages_name(space: &AddressSpace, pages: criu_image::memory::PagesRef) -> (String, u32) {
+    match space.pages(pages) {
+        Some(file) => {
+            let name = file.path.file_name().unwrap_or(file.path.as_os_str());
+            (visible(&name.to_string_lossy()), file.depth)
+        }
+        None => (String::new(), 0),
+    }
+}
+
+fn depth_text(depth: u32) -> String {
+    match depth {
+        0 => String::new(),
+        1 => "parent's ".to_owned(),
+        depth => format!("parent's (depth {depth}) "),
+    }
+}
+
+fn range_text(addresses: &Range<u64>) -> String {
+    format!("{:012x}-{:012x}", addresses.start, addresses.end)
+}
+
+fn task_json(memory: &Memory, task: &TaskMemory, filter: &Filter<'_>, with_spans: bool) -> Value {
+    let mut sum = Residence::default();
+    let mut areas = Vec::new();
+    for area in task.areas() {
+        let Some(addresses) = filter.cut(area) else {
+            continue;
+        };
+        let residence = within(task.space(), area, &addresses);
+        sum.add_all(&residence);
+        let mut value = area_json(area);
+        value.insert("start".into(), hex(addresses.start));
+        value.insert("end".into(), hex(addresses.end));
+        value.insert("size".into(), json!(addresses.end - addresses.start));
+        residence_json(&residence, &mut value);
+        if with_spans {
+            value.insert("spans".into(), spans_json(memory, task.space(), addresses));
+        }
+        areas.push(Value::Object(value));
+    }
+    let mut value = Map::new();
+    value.insert("pid".into(), json!(task.pid()));
+    if let Some(comm) = task.comm() {
+        value.insert("comm".into(), json!(comm.to_string()));
+    }
+    value.insert("size".into(), json!(total(&sum)));
+    residence_json(&sum, &mut value);
+    value.insert("areas".into(), Value::Array(areas));
+    Value::Object(value)
+}
+
+/// What an area is, without its addresses.
+pub(in super::super) fn area_json(area: &TaskArea) -> Map<String, Value> {
+    let mut value = Map::new();
+    value.insert("protection".into(), json!(area.protection.to_string()));
+    value.insert("shared".into(), json!(area.is_shared));
+    value.insert("kind".into(), json!(area.kind.word()));
+    let mut put = |name: &str, field: Value| value.insert(name.into(), field);
+    match &area.kind {
+        AreaKind::File { path, offset } => {
+            put("path", json!(path.as_ref().map(ToString::to_string)));
+            put("offset", json!(offset));
+        }
+        AreaKind::MemoryFile { name, offset } => {
+            put("name", json!(name.as_ref().map(ToString::to_string)));
+            put("offset", json!(offset));
+        }
+        AreaKind::Shared { id, offset } | AreaKind::SystemV { id, offset } => {
+            put("id", json!(id));
+            put("offset", json!(offset));
+        }
+        _ => {}
+    }
+    value
+}
+
+fn residence_json(residence: &Residence, value: &mut Map<String, Value>) {
+    let fields = [
+        ("in_pages", json!(residence.in_pages)),
+        ("zero", json!(residence.zero)),
+        ("lazy", json!(residence.lazy)),
+        ("in_file", json!(residence.in_file)),
+        ("kernel", json!(residence.kernel)),
+        ("device", json!(residence.device)),
+        ("plugin", json!(residence.plugin)),
+        ("missing", json!(residence.missing)),
+    ];
+    value.extend(fields.map(|(name, count)| (name.to_owned(), count)));
+}
+
+fn spans_json(memory: &Memory, space: &AddressSpace, addresses: Range<u64>) -> Value {
+    space
+        .spans(addresses)
+        .map(|span| Value::Object(span_json(memory, space, span)))
+        .collect()
+}
+
+/// Where the bytes of a span are.
+pub(super) fn span_json(memory: &Memory, space: &AddressSpace, span: Span) -> Map<String, Value> {
+    let mut value = Map::new();
+    value.insert("start".into(), hex(span.start));
+    value.insert("end".into(), hex(span.end));
+    let mut put = |name: &str, field: Value| value.insert(name.into(), field);
+    match span.content {
+        Content::Stored { pages, offset } => {
+            let (name, depth) = pages_name(space, pages);
+            put("in", json!("pages"));
+            put("file", json!(name));
+            put("depth", json!(depth));
+            put("offset", json!(offset));
+        }
+        Content::Compressed { pages } => {
+            let (name, depth) = pages_name(space, pages);
+            put("in", json!("compressed_pages"));
+            put("file", json!(name));
+            put("depth", json!(depth));
+        }
+        Content::File { id, offset } => {
+            put("in", json!("file"));
+            let path = memory.files().path(id).map(ToString::to_string);
+            put("path", json!(path));
+            put("offset", json!(offset));
+        }
+        Content::Zero => drop(put("in", json!("zero"))),
+        Content::Lazy => drop(put("in", json!("lazy"))),
+        Content::Kernel => drop(put("in", json!("kernel"))),
+        Content::Device => drop(put("in", json!("device"))),
+        Content::Plugin => drop(put("in", json!("plugin"))),
+        _ => drop(put("in", json!("missing"))),
+    }
+    value
+}
+
+/// Addresses are strings in JSON, since many readers keep numbers in floating point.
+pub(in super::super) fn hex(address: u64) -> Value {
+    Value::String(format!("{address:#x}"))
+}
+
+/// Names a subject in JSON.
+pub(in super::super) fn subject_json(subject: &Subject) -> (String, Value) {
+    match subject {
+        Subject::Task(task) => ("pid".into(), json!(task.pid())),
+        Subject::Shared { id, .. } => ("shared".into(), json!(id)),
+    }
+}
