@@ -1,9 +1,7 @@
 //! Explains a CRIU log: `explain dump.log`, or `explain < dump.log`.
 
-#![expect(clippy::print_stdout, reason = "an example shows its result")]
-
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use criu::diagnose::{Verdict, diagnose};
@@ -15,7 +13,7 @@ fn main() -> io::Result<ExitCode> {
         None => Log::read(io::stdin().lock(), Limits::default())?,
     };
     let verdict = diagnose(&log);
-    println!("{verdict}");
+    writeln!(io::stdout(), "{verdict}")?;
     Ok(match verdict {
         Verdict::NoFailure(_) => ExitCode::SUCCESS,
         _ => ExitCode::from(1),

@@ -417,3 +417,98 @@ fn best<'l>(
         .max_by_key(|(weight, _)| *weight)
         .map(|(_, known)| known)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(log: &str) -> String {
+        match diagnose(&Log::parse(log.as_bytes())) {
+            Verdict::Failure(diagnosis) => diagnosis.root.message().to_owned(),
+            verdict => verdict.to_string(),
+        }
+    }
+
+    #[test]
+    fn an_empty_log_is_neither_good_nor_bad() {
+        assert!(matches!(diagnose(&Log::parse(b"\n \n")), Verdict::Empty));
+    }
+
+    #[test]
+    fn a_success_with_harmless_lines_is_no_failure() {
+        let log = "Warn  (criu/image.c:134): Failed to open parent directory\n\
+                   RTNETLINK answers: File exists\n\
+                   (00.100000) Error (criu/x.c:1): something tried and done otherwise\n\
+                   (00.200000) Dumping finished successfully\n";
+        assert!(root(log).starts_with("no failure found"), "{}", root(log));
+    }
+
+    #[test]
+    fn the_run_that_failed_is_explained_not_the_good_one_before() {
+        let log = "(00.000100) Version: 4.2 (gitid 0)\n\
+                   (00.100000) Error (criu/files-ext.c:98): Can't dump file 3 of that type [20666] (chr 1:11)\n\
+                   (00.200000) Dumping finished successfully\n\
+                   (00.000100) Version: 4.2 (gitid 0)\n\
+                   (00.100000) Error (criu/cr-restore.c:1490): Can't fork for 12: File exists\n\
+                   (00.200000) Error (criu/cr-restore.c:2572): Restoring FAILED.\n";
+        assert_eq!(root(log), "Can't fork for 12: File exists");
+        let log = log.replace("(00.000100) Version: 4.2 (gitid 0)\n", "");
+        assert_eq!(root(&log), "Can't fork for 12: File exists");
+    }
+
+    #[test]
+    fn a_task_that_dies_after_the_success_is_a_failure() {
+        let log = "(00.100000) Restore finished successfully. Tasks resumed.\n\
+                   (00.200000) Error (criu/cr-restore.c:1480): 12 killed by signal 11: Segmentation fault\n";
+        assert_eq!(root(log), "12 killed by signal 11: Segmentation fault");
+    }
+
+    #[test]
+    fn a_failure_without_a_word_is_what_was_done_last() {
+        let log = "(00.100000) Dumping opened files (pid: 1)\n\
+                   (00.100001) sockets: Searching for socket 0x346d1 family 1\n\
+                   (00.100002) ----------------------------------------\n\
+                   (00.100003) Error (criu/cr-dump.c:1850): Dump files (pid: 1) failed with -1\n\
+                   (00.200000) Unlock network\n\
+                   iptables-restore: line 6 failed\n\
+                   (00.200001) Error (criu/util.c:643): exited, status=1\n\
+                   (00.300000) Error (criu/cr-dump.c:2111): Dumping FAILED.\n";
+        assert_eq!(root(log), "Searching for socket 0x346d1 family 1");
+        assert_eq!(
+            root("Error (criu/cr-dump.c:2111): Dumping FAILED.\n"),
+            "Dumping FAILED."
+        );
+    }
+
+    #[test]
+    fn errors_of_one_moment_start_with_the_innermost() {
+        let log = "(00.100000) Error (criu/new.c:1): nobody knows this yet\n\
+                   (00.100020) Error (criu/files-reg.c:1010): Can't create link remap for /x. Use link-remap option.\n\
+                   (00.300000) Error (criu/cr-dump.c:2111): Dumping FAILED.\n";
+        assert_eq!(root(log), "nobody knows this yet");
+        let later = log.replace("00.100020", "00.200000");
+        assert!(root(&later).starts_with("Can't create link remap"));
+    }
+
+    #[test]
+    fn the_last_words_of_a_tool_are_the_root() {
+        let log = "(00.100000) net: Running iptables\n\
+                   thing: cannot do this\n\
+                   (00.100020) Error (criu/util.c:643): exited, status=1\n\
+                   (00.300000) Error (criu/cr-dump.c:2111): Dumping FAILED.\n";
+        assert_eq!(root(log), "thing: cannot do this");
+    }
+
+    #[test]
+    fn an_error_no_rule_knows_is_explained_by_its_origin() {
+        let log = "Error (criu/sk-unix.c:99): unix: entirely new: Permission denied\n";
+        let Verdict::Failure(diagnosis) = diagnose(&Log::parse(log.as_bytes())) else {
+            panic!("no failure");
+        };
+        assert!(diagnosis.rule.is_none());
+        assert!(
+            diagnosis.cause.contains("UNIX sockets") && diagnosis.cause.contains("EACCES"),
+            "{diagnosis}"
+        );
+    }
+}

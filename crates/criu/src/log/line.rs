@@ -316,16 +316,28 @@ fn wrapper_message(text: &str) -> Option<usize> {
 
 /// Where the text ends if what stands before `start` opened a quote.
 fn closing_quote(text: &str, start: usize, end: usize) -> usize {
-    let quote = match text
+    let before = text
         .get(..start)
-        .and_then(|before| before.chars().next_back())
-    {
-        Some(quote @ ('"' | '\'' | '`')) => quote,
+        .and_then(|before| before.chars().next_back());
+    let quoted = text.get(start..end).unwrap_or_default();
+    let inner = match before {
+        // JSON and logfmt: other fields follow, and quotes inside are escaped.
+        Some('"') => {
+            let close = quoted
+                .match_indices('"')
+                .map(|(at, _)| at)
+                .find(|&at| !quoted.get(..at).is_some_and(|inner| inner.ends_with('\\')));
+            quoted
+                .get(..close.unwrap_or(quoted.len()))
+                .unwrap_or_default()
+        }
+        Some(quote @ ('\'' | '`')) => {
+            let trimmed = quoted.trim_end_matches(',');
+            trimmed.strip_suffix(quote).unwrap_or(trimmed)
+        }
         _ => return end,
     };
-    let trimmed = text.get(..end).unwrap_or_default().trim_end_matches(',');
-    let inner = trimmed.strip_suffix(quote).unwrap_or(trimmed);
-    inner.strip_suffix("\\n").unwrap_or(inner).len().max(start)
+    start + inner.strip_suffix("\\n").unwrap_or(inner).len()
 }
 
 /// CRIU's modules (`LOG_PREFIX` in its source, and what older versions wrote).

@@ -62,6 +62,9 @@ fn wrappings_are_removed_from_the_message_but_not_from_the_line() {
     );
     let entry = only("Nov 11 10:00:00 host runc[12]: (00.1234) Error (criu/seize.c:1): x\r\n");
     assert_eq!((entry.level, entry.message()), (Level::Error, "x"));
+    let entry =
+        only(r#"{"log":"(00.1000) Error (criu/a.c:1): x: Bad address\n","stream":"stderr"}"#);
+    assert_eq!(entry.message(), "x: Bad address");
     let entry = only("\x1b[31mError (criu/a.c:1): red\x1b[0m");
     assert_eq!(entry.message(), "red");
 }

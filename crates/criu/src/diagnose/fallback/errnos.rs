@@ -225,4 +225,9 @@ pub(super) const ERRNOS: &[Errno] = &[
         meaning: "the other end closed the connection (ECONNRESET)",
         remedy: "look at the log of the other end: its failure comes first",
     },
+    Errno {
+        text: "Too many references: cannot splice",
+        meaning: "too many descriptors are in flight in sockets (ETOOMANYREFS)",
+        remedy: "raise RLIMIT_NOFILE (ulimit -n) for CRIU, run it as root",
+    },
 ];

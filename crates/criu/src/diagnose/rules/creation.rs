@@ -107,6 +107,7 @@ pub(super) const RULES: &[Rule] = &[
             "to /proc/sys/kernel/ns_last_pid",
             "can't open last pid fd",
             "Can't open sys.ns_last_pid",
+            "ns_last_pid on procfs",
             "Can't open sysctl kernel/ns_last_pid",
             "Setting PID failed",
         ],

@@ -283,4 +283,27 @@ pub(super) const RULES: &[Rule] = &[
     .cause("CRIU's helper outside the user namespace failed")
     .remedy("look at the error before; run as root in the initial user namespace; upgrade CRIU")
     .examples(&["Error (criu/namespaces.c:1600): uns: daemon exited abnormally"]),
+    cause(
+        Group::Special,
+        "ipc-next-id",
+        &[
+            "Can\'t open sysctl kernel/sem_next_id",
+            "Can\'t open sysctl kernel/msg_next_id",
+            "Can\'t open sysctl kernel/shm_next_id",
+        ],
+    )
+    .except(&["is inaccessible"])
+    .cause(
+        "System V IPC objects cannot get their old ids: the kernel has no \
+            kernel.sem_next_id and its like (CONFIG_CHECKPOINT_RESTORE), or /proc/sys is \
+            read-only",
+    )
+    .remedy(
+        "use a kernel with CONFIG_CHECKPOINT_RESTORE=y, and run privileged with a writable \
+            /proc/sys",
+    )
+    .examples(&[
+        "  1: Error (criu/sysctl.c:300): Can't open sysctl kernel/sem_next_id: No such \
+                file or directory",
+    ]),
 ];

@@ -179,7 +179,9 @@ pub(super) const RULES: &[Rule] = &[
             install a recent iptables (both iptables and ip6tables), or use --network-lock \
             nftables or --network-lock skip; upgrade CRIU",
     )
-    .examples(&["Error (criu/netfilter.c:100): Iptables configuration failed: No such file or directory"]),
+    .examples(&[
+            "Error (criu/netfilter.c:100): Iptables configuration failed: No such file or \
+            directory"]),
     cause(
         Group::Tools,
         "iptables-output",
@@ -434,4 +436,34 @@ pub(super) const RULES: &[Rule] = &[
         "iptables-restore v1.8.4 (legacy): Couldn't load match `mark':No such file or \
                 directory\nError (criu/util.c:641): exited, status=2",
     ]),
+    cause(Group::Tools, "nft-rule", &[
+            "Error: Could not process rule: {why}",
+            "Could not process rule: {why}"])
+        .foreign()
+        .then(&["nftables", "exited, status=", "create table", "^^^", "failed"])
+        .cause(
+            "the kernel refused an nftables rule of CRIU ({why}): it lacks nftables \
+            (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET), or its modules are not loaded"
+        )
+        .remedy(
+            "use a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET (modprobe \
+            nf_tables), a CRIU built without nftables, or upgrade CRIU (4.0 goes on without); \
+            --network-lock iptables or skip"
+        )
+        .examples(&[
+                "Error: Could not process rule: Operation not supported\ncreate table inet \
+                CRIU\n^^^^^^^^^^^^^^^^^^^^^^^\nError (criu/kerndat.c:1508): Can't create \
+                nftables table"]),
+    clue(Group::Tools, "nft-table", &["Can't create nftables table"])
+        .errors()
+        .cause(
+            "CRIU cannot make an nftables table: the kernel lacks nftables (CONFIG_NF_TABLES, \
+            CONFIG_NF_TABLES_INET)"
+        )
+        .remedy(
+            "use a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET (modprobe \
+            nf_tables), a CRIU built without nftables, or upgrade CRIU (4.0 goes on without); \
+            --network-lock iptables or skip"
+        )
+        .examples(&["Error (criu/kerndat.c:1508): Can't create nftables table"]),
 ];
