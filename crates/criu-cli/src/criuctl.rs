@@ -7,6 +7,7 @@ mod dump;
 mod explain;
 mod features;
 mod interrupt;
+mod migrate;
 mod page_server;
 mod pre_dump;
 mod report;
@@ -82,6 +83,8 @@ enum Verb {
     #[command(subcommand)]
     Cpuinfo(cpuinfo::Verb),
     Explain(explain::Arguments),
+    #[command(subcommand)]
+    Migrate(migrate::Verb),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  criuctl completions bash > /etc/bash_completion.d/criuctl")]
     Completions {
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Verb::PageServer(arguments) => page_server::run(&global, &arguments),
         Verb::Cpuinfo(verb) => cpuinfo::run(&global, &verb),
         Verb::Explain(arguments) => explain::run(&global, &arguments),
+        Verb::Migrate(verb) => migrate::run(&global, verb),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(), "criuctl", &mut script);

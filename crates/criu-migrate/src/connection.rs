@@ -116,6 +116,7 @@ pub(crate) struct Connection {
     party: Party,
     peer_name: String,
     stage: Stage,
+    reached: Stage,
     outgoing: Outgoing,
     /// Taken on drop, before the threads are waited for.
     arrivals: Option<Receiver<Result<Arrival>>>,
@@ -158,6 +159,7 @@ impl Connection {
             party,
             peer_name,
             stage: Stage::Opening,
+            reached: Stage::Opening,
             outgoing: outgoing.clone(),
             arrivals: Some(arrivals),
             pages: Some(pages),
@@ -199,8 +201,16 @@ impl Connection {
         &self.peer_name
     }
 
-    pub(crate) fn stage(&self) -> Stage {
-        self.stage
+    /// How far the conversation got before it was over.
+    pub(crate) fn reached(&self) -> Stage {
+        self.reached
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.stage = stage;
+        if stage != Stage::Over {
+            self.reached = stage;
+        }
     }
 
     pub(crate) fn outgoing(&self) -> &Outgoing {
@@ -216,7 +226,7 @@ impl Connection {
     pub(crate) fn say(&mut self, message: &Message) -> Result<()> {
         let next = self.stage.after(self.party, message)?;
         // Before it is sent: half a `commit` may have arrived, too.
-        self.stage = next;
+        self.enter(next);
         self.outgoing
             .send_frame(&Frame::Control(message.encode()))
             .map_err(|source| Error::Connection {
@@ -284,7 +294,8 @@ impl Connection {
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::Closed(peer)),
             };
             if let Arrival::Message(message) = &arrival {
-                self.stage = self.stage.after(peer, message)?;
+                let next = self.stage.after(peer, message)?;
+                self.enter(next);
                 if let Message::Abort { reason } = message {
                     return Err(Error::Aborted {
                         by: peer,

@@ -76,12 +76,16 @@ impl Destination {
         hooks: &mut dyn Hooks,
         watch: &Watch,
     ) -> Result<Received> {
-        let mut connection = Connection::open(transport, Party::Destination, &self.timing)?;
+        let stranger = |error| Error::Stranger {
+            source: Box::new(error),
+        };
+        let mut connection =
+            Connection::open(transport, Party::Destination, &self.timing).map_err(stranger)?;
         watch.tell(Happening::Connected {
             peer: connection.peer_name().to_owned(),
         });
         let outcome = self.take_in(&mut connection, hooks, watch);
-        let stage = connection.stage();
+        let stage = connection.reached();
         match &outcome {
             // Closing first could destroy what the source has not read yet.
             Ok(_) | Err(Error::Refused { .. }) => connection.linger(FAREWELL),
@@ -101,9 +105,15 @@ impl Destination {
         hooks: &mut dyn Hooks,
         watch: &Watch,
     ) -> Result<Received> {
-        let offer = match connection.hear("its offer", self.timing.greeting, watch)? {
-            Message::Offer(offer) => *offer,
-            message => return Err(out_of_turn(&message).into()),
+        let offer = match connection.hear("its offer", self.timing.greeting, watch) {
+            Ok(Message::Offer(offer)) => *offer,
+            Ok(message) => return Err(out_of_turn(&message).into()),
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Err(error) => {
+                return Err(Error::Stranger {
+                    source: Box::new(error),
+                });
+            }
         };
         let staging = Staging::create(&self.work_dir)?;
         let room_bytes = staging.free_bytes()?.min(self.limit_bytes);

@@ -22,6 +22,13 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// Whoever connected made no offer in this protocol.
+    #[error("whoever connected made no offer: {source}")]
+    Stranger {
+        /// What it did instead.
+        source: Box<Error>,
+    },
+
     /// The peer closed the connection before the migration was over.
     #[error("the {0} closed the connection; look at what it reported")]
     Closed(Party),

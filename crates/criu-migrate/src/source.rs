@@ -202,7 +202,7 @@ impl Source {
         let (staging, tunnel, theirs) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                let stage = connection.stage();
+                let stage = connection.reached();
                 connection.abort(&error.to_string());
                 return Err((stage, error, Fate::Untouched));
             }
@@ -236,7 +236,7 @@ impl Source {
             (Ok(_), Some(frozen)) => frozen,
             (dumped, _) => {
                 let (error, fate) = undone(dumped.err(), trouble, frozen_since.is_some());
-                let stage = connection.stage();
+                let stage = connection.reached();
                 connection.abort(&error.to_string());
                 return Err((stage, error, fate));
             }
@@ -247,7 +247,7 @@ impl Source {
         let ready = tree.wait_stopped().and_then(|()| connection.check(watch));
         if let Err(error) = ready {
             tree.resume(&stopped_before);
-            let stage = connection.stage();
+            let stage = connection.reached();
             connection.abort(&error.to_string());
             return Err((stage, error, Fate::Resumed));
         }

@@ -33,6 +33,14 @@ pub(super) enum Problem {
         /// Why not.
         source: io::Error,
     },
+    /// A migration failed, by no fault of CRIU's.
+    #[error("{tried} failed")]
+    Migration {
+        /// What was tried.
+        tried: String,
+        /// Why it failed.
+        source: Box<criu_migrate::Error>,
+    },
     /// Already reported; only the exit code is left.
     #[error("interrupted")]
     Interrupted,

@@ -1,0 +1,161 @@
+//! `criuctl migrate`.
+
+mod progress;
+mod receive;
+mod send;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use criu_migrate::transport::{Protection, protection_of};
+use criu_migrate::{Error, Timing, Watch};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::Global;
+use super::report::Problem;
+
+/// Move a running process tree to another host
+///
+/// The tree is frozen, copied, restored there, and goes on there; here it is gone then. It never runs on
+/// both hosts. Whatever goes wrong before the hand-over, Ctrl-C on either side included, lets it go on
+/// here and leaves nothing there.
+#[derive(Debug, clap::Subcommand)]
+#[command(after_help = "Examples, first on the destination, then on the source:
+  criuctl migrate receive --listen 127.0.0.1:7077
+  criuctl migrate send 4711 127.0.0.1:7077
+
+Or with one command on the source, over ssh:
+  criuctl migrate send 4711 --over 'ssh root@there criuctl migrate receive --stdio'
+
+The files the processes use have to be there under the same names, and their process ids have to be free
+there: a tree in a pid namespace of its own brings its ids along.")]
+pub(super) enum Verb {
+    Receive(Box<receive::Arguments>),
+    Send(Box<send::Arguments>),
+}
+
+pub(super) fn run(global: &Global, verb: Verb) -> Result<ExitCode, Problem> {
+    match verb {
+        Verb::Receive(arguments) => receive::run(global, &arguments),
+        Verb::Send(arguments) => send::run(global, &arguments),
+    }
+}
+
+/// The exit code of a migration in doubt.
+const IN_DOUBT: u8 = 3;
+
+/// Calls the migration off when the user asks to stop.
+fn stop_on_signals(watch: &Watch) -> Result<signal_hook::iterator::Handle, Problem> {
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Problem::io("watch for signals"))?;
+    let handle = signals.handle();
+    let watch = watch.clone();
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            watch.cancel();
+        }
+    });
+    Ok(handle)
+}
+
+/// The usual waits, but for how long a peer may be silent.
+fn timing(silence: Duration) -> Timing {
+    let mut timing = Timing::default();
+    timing.silence = silence;
+    // The peer must not seem dead because one beat is late.
+    timing.beat = timing.beat.min(silence / 4);
+    timing
+}
+
+/// Finds the addresses of `HOST:PORT`, and refuses those where anyone on the way could read the memory
+/// of the tree, or put in another.
+fn addresses(text: &str, insecure: bool) -> Result<Vec<SocketAddr>, Problem> {
+    let resolved = text
+        .to_socket_addrs()
+        .map_err(Problem::io(format!("resolve {text}")))?;
+    let addresses: Vec<SocketAddr> = resolved.collect();
+    let open = addresses
+        .iter()
+        .find(|address| protection_of(address.ip()) != Protection::Loopback);
+    match open {
+        Some(address) if !insecure => Err(Problem::Usage(format!(
+            "{address} is not on this machine, and plain TCP protects neither the memory of the tree nor the \
+             destination; use `--over 'ssh HOST criuctl migrate receive --stdio'`, or `--insecure` on a network \
+             where everyone may run anything as root"
+        ))),
+        _ => Ok(addresses),
+    }
+}
+
+/// Where CRIU's logs go: where the user says, or a directory that is kept when something failed.
+struct Logs {
+    own: Option<PathBuf>,
+}
+
+impl Logs {
+    fn prepare(settings: &mut criu::request::Settings) -> Result<Self, Problem> {
+        if settings.work_dir.is_some() {
+            return Ok(Self { own: None });
+        }
+        let directory = tempfile::Builder::new()
+            .prefix("criuctl-migrate-log-")
+            .tempdir()
+            .map_err(Problem::io("make a directory for logs"))?;
+        let path = directory.keep();
+        settings.work_dir = Some((&path).into());
+        Ok(Self { own: Some(path) })
+    }
+
+    /// Removes logs nobody needs.
+    fn discard(&self) {
+        if let Some(path) = &self.own {
+            // Left behind, they do no harm.
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+
+    /// Removes logs unless CRIU had its part in the failure.
+    fn discard_unless_criu_failed(&self, error: &Error) {
+        if !matches!(error, Error::Criu(_)) {
+            self.discard();
+        }
+    }
+}
+
+/// Turns a failed migration into a problem.
+fn failed(error: Error, tried: String) -> Problem {
+    match error {
+        Error::Criu(error) => Problem::during(*error, tried),
+        Error::Cancelled => Problem::Interrupted,
+        Error::Misuse { problem } => Problem::Usage(problem.to_owned()),
+        error => Problem::Migration {
+            tried,
+            source: Box::new(error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_tcp_is_for_loopback_unless_the_user_insists() {
+        assert!(addresses("127.0.0.1:1", false).is_ok());
+        assert!(addresses("[::1]:1", false).is_ok());
+        for open in ["0.0.0.0:1", "192.0.2.1:1", "[::]:1"] {
+            assert!(
+                matches!(addresses(open, false), Err(Problem::Usage(_))),
+                "{open}"
+            );
+            assert!(addresses(open, true).is_ok(), "{open}");
+        }
+        assert!(matches!(
+            addresses("127.0.0.1", false),
+            Err(Problem::Io { .. })
+        ));
+    }
+}

@@ -1,0 +1,217 @@
+//! `criuctl migrate receive`.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use criu::{External, Restore};
+use criu_migrate::transport::{Stream, Transport};
+use criu_migrate::{Destination, Error, Received, Watch};
+use serde_json::json;
+
+use super::progress::Form;
+use super::{Logs, addresses, failed, stop_on_signals, timing};
+use crate::criuctl::Global;
+use crate::criuctl::arguments::{RestoreCgroupArguments, SettingsArguments, parse_seconds};
+use crate::criuctl::interrupt::{CommandHooks, Interrupt};
+use crate::criuctl::report::{Problem, result};
+use crate::criuctl::script::Scripts;
+use crate::output::{visible, write_stdout};
+
+/// Receive a process tree
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("way").required(true).args(["listen", "stdio"]))]
+#[command(after_help = "Examples:
+  criuctl migrate receive --listen 127.0.0.1:7077
+  criuctl migrate receive --listen 127.0.0.1:0        the port is printed first
+  criuctl migrate receive --stdio                     for `criuctl migrate send --over`
+
+It receives one tree and ends; connections that make no offer are turned away. Whoever can connect can run
+anything here, as root: that is what restoring a process is.
+
+Exit status: 0 the tree runs here; 1 it does not, and nothing of it is left; 130 called off.")]
+pub(in crate::criuctl) struct Arguments {
+    /// Wait for a connection at this address; port 0 lets the kernel choose
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Talk over standard input and output
+    #[arg(long)]
+    stdio: bool,
+    /// Accept that anyone on the network can read and alter the tree, or send another
+    #[arg(long, conflicts_with = "stdio")]
+    insecure: bool,
+    /// Directory for memory and images until the tree runs [default: that for temporary files]
+    #[arg(short = 'D', long, value_name = "DIR")]
+    images_dir: Option<PathBuf>,
+    /// Give the source up when it gives no sign of life for this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    silence: Option<Duration>,
+    /// Most bytes memory and images may take there [default: what is free]
+    #[arg(long, value_name = "BYTES")]
+    max_bytes: Option<u64>,
+    /// New root directory for the processes
+    #[arg(short = 'r', long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// A resource of the outside, by the name it was sent with, such as mnt[hosts]:/etc/hosts (can be repeated)
+    #[arg(long, value_name = "TYPE[NAME]:WHAT")]
+    external: Vec<External>,
+    /// A mount point to leave out (can be repeated)
+    #[arg(long, value_name = "PATH")]
+    skip_mnt: Vec<PathBuf>,
+    /// Skip system settings that cannot be restored
+    #[arg(long)]
+    weak_sysctls: bool,
+    /// Security profile for the tasks
+    #[arg(long, value_name = "TYPE:NAME")]
+    lsm_profile: Option<String>,
+    /// Do not compare the permissions of files
+    #[arg(long)]
+    skip_file_rwx_check: bool,
+    #[command(flatten)]
+    cgroups: RestoreCgroupArguments,
+    #[command(flatten)]
+    settings: SettingsArguments,
+}
+
+/// How often the wait for a connection looks whether it was called off.
+const ACCEPT_CHECK: Duration = Duration::from_millis(100);
+
+pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Problem> {
+    let form = match (arguments.stdio, global.json) {
+        (true, true) => Form::JsonToStderr,
+        _ => Form::of(global),
+    };
+    let watch = form.watch();
+    let signals = stop_on_signals(&watch)?;
+    let outcome = match &arguments.listen {
+        Some(address) => listen(global, arguments, address, &watch),
+        None => standard_streams()
+            .map_err(Problem::io("use standard input and output"))
+            .and_then(|stream| {
+                receive(global, arguments, Box::new(stream), &watch)?.map_err(problem)
+            }),
+    };
+    signals.close();
+    let received = outcome?;
+    if arguments.stdio {
+        // Standard output was the connection; the source reports.
+        return Ok(ExitCode::SUCCESS);
+    }
+    let value = json!({ "event": "result", "result": received });
+    result(global, &value, || {
+        format!("process {} runs here\n", received.pid)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes standard input and output for the migration. Nothing else, no action script either, may use
+/// them then: output goes to standard error from here.
+fn standard_streams() -> std::io::Result<Stream> {
+    let stream = Stream::descriptors(std::io::stdin(), std::io::stdout(), "the source")?;
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    rustix::stdio::dup2_stdout(std::io::stderr())?;
+    Ok(stream)
+}
+
+/// Takes connections until one has brought a tree, or failed to after it made an offer.
+fn listen(
+    global: &Global,
+    arguments: &Arguments,
+    address: &str,
+    watch: &Watch,
+) -> Result<Received, Problem> {
+    let addresses = addresses(address, arguments.insecure)?;
+    let listening = || Problem::io(format!("listen on {address}"));
+    let listener = TcpListener::bind(addresses.as_slice()).map_err(listening())?;
+    listener.set_nonblocking(true).map_err(listening())?;
+    let local = listener.local_addr().map_err(listening())?;
+    let announced = match global.json {
+        true => format!(
+            "{}\n",
+            json!({ "event": "listening", "address": local.to_string() })
+        ),
+        false => format!("listening on {local}\n"),
+    };
+    write_stdout(&announced).map_err(Problem::io("write to standard output"))?;
+    loop {
+        if watch.is_cancelled() {
+            return Err(Problem::Interrupted);
+        }
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                std::thread::sleep(ACCEPT_CHECK);
+                continue;
+            }
+            // The peer may have gone already.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => return Err(listening()(error)),
+        };
+        let Ok(stream) = Stream::tcp(stream) else {
+            continue;
+        };
+        let peer = stream.peer();
+        match receive(global, arguments, Box::new(stream), watch)? {
+            Ok(received) => return Ok(received),
+            // No migration has failed yet.
+            Err(error @ (Error::Stranger { .. } | Error::Refused { .. })) => {
+                eprintln!(
+                    "criuctl: turned {peer} away: {}",
+                    visible(&error.to_string())
+                );
+            }
+            Err(error) => return Err(problem(error)),
+        }
+    }
+}
+
+fn receive(
+    global: &Global,
+    arguments: &Arguments,
+    stream: Box<dyn Transport>,
+    watch: &Watch,
+) -> Result<Result<Received, Error>, Problem> {
+    let work_dir = arguments.images_dir.clone();
+    let work_dir = work_dir.unwrap_or_else(std::env::temp_dir);
+    let mut restore = request(arguments, &work_dir);
+    let logs = Logs::prepare(&mut restore.settings)?;
+    let mut destination = Destination::new(global.criu()?, restore);
+    destination.work_dir.clone_from(&work_dir);
+    if let Some(limit_bytes) = arguments.max_bytes {
+        destination.limit_bytes = limit_bytes;
+    }
+    if let Some(silence) = arguments.silence {
+        destination.timing = timing(silence);
+    }
+    let mut hooks = CommandHooks {
+        interrupt: Interrupt::default(),
+        scripts: Scripts {
+            programs: arguments.settings.action_script.clone(),
+            images: work_dir,
+        },
+    };
+    let outcome = destination.receive(stream, &mut hooks, watch);
+    match &outcome {
+        Ok(_) => logs.discard(),
+        Err(error) => logs.discard_unless_criu_failed(error),
+    }
+    Ok(outcome)
+}
+
+fn problem(error: Error) -> Problem {
+    failed(error, "receiving a process tree".to_owned())
+}
+
+fn request(arguments: &Arguments, work_dir: &PathBuf) -> Restore {
+    let mut restore = Restore::new(work_dir);
+    arguments.settings.apply(&mut restore.settings);
+    restore.root.clone_from(&arguments.root);
+    restore.external.clone_from(&arguments.external);
+    restore.skip_mounts.clone_from(&arguments.skip_mnt);
+    restore.weak_sysctls = arguments.weak_sysctls;
+    restore.lsm_profile.clone_from(&arguments.lsm_profile);
+    restore.skip_file_rwx_check = arguments.skip_file_rwx_check;
+    restore.cgroups = arguments.cgroups.cgroups();
+    restore
+}

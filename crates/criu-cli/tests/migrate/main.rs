@@ -1,0 +1,11 @@
+//! `criuctl migrate` between processes: what goes right, and everything that can be made to go wrong.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test has no better answer than to fail"
+)]
+
+mod faults;
+mod link;
+mod sides;
+mod travel;

@@ -1,0 +1,158 @@
+//! Where nothing goes wrong.
+
+use std::process::Stdio;
+
+use criu_testkit::{CriuUnderTest, Scene, Subreaper, TempDir, TestProcess};
+
+use crate::sides::{criuctl, listening, traveller, wait_for};
+
+/// Goes on with a process that has moved, and checks that all it holds came along.
+#[track_caller]
+fn arrived(process: &mut TestProcess, pid: u64) {
+    process.reap();
+    let count = process.count();
+    process.restored_as(u32::try_from(pid).unwrap());
+    process.wait_for_count_above(count);
+    assert_eq!(process.verify(), Ok(()));
+}
+
+#[test]
+fn a_tree_moves_over_loopback_and_both_sides_tell() {
+    for criu in CriuUnderTest::all() {
+        Subreaper::enable();
+        let mut process = traveller(Scene::new().threads(2).children(1).memory_kib(4096).pipe());
+        let directory = TempDir::new();
+        let mut receive = criuctl(&criu);
+        receive.args(["migrate", "receive", "--listen", "127.0.0.1:0", "-D"]);
+        receive.arg(directory.make_dir("destination"));
+        receive.arg("--root").arg(process.root().unwrap());
+        let (mut receiver, address) = listening(receive, &directory);
+        let sent = criuctl(&criu)
+            .args([
+                "--json",
+                "migrate",
+                "send",
+                &process.pid().to_string(),
+                &address.to_string(),
+                "-D",
+            ])
+            .arg(directory.make_dir("source"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&sent.stdout);
+        assert!(
+            sent.status.success(),
+            "{text} {}",
+            String::from_utf8_lossy(&sent.stderr)
+        );
+        assert!(wait_for(&mut receiver, "the receiver").success());
+        let events: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(events[0]["event"], "connected");
+        let result = &events[events.len() - 1];
+        assert_eq!(result["event"], "result");
+        arrived(&mut process, result["result"]["pid"].as_u64().unwrap());
+        let said = std::fs::read_to_string(directory.join("receiver")).unwrap();
+        assert!(
+            said.contains("restored as process") && said.contains("runs there"),
+            "{said}"
+        );
+        for side in ["source", "destination"] {
+            assert_eq!(std::fs::read_dir(directory.join(side)).unwrap().count(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_tree_moves_over_the_standard_streams_of_a_command() {
+    for criu in CriuUnderTest::all() {
+        Subreaper::enable();
+        let mut process = traveller(Scene::new().memory_kib(1024));
+        // A script that prints must not get into the stream.
+        let over = format!(
+            "CRIU={} {} migrate receive --stdio --root {} --action-script 'echo'",
+            criu.path().display(),
+            env!("CARGO_BIN_EXE_criuctl"),
+            process.root().unwrap().display(),
+        );
+        let sent = criuctl(&criu)
+            .args([
+                "--json",
+                "migrate",
+                "send",
+                &process.pid().to_string(),
+                "--over",
+                &over,
+            ])
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&sent.stdout);
+        assert!(
+            sent.status.success(),
+            "{text} {}",
+            String::from_utf8_lossy(&sent.stderr)
+        );
+        let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        arrived(&mut process, last["result"]["pid"].as_u64().unwrap());
+    }
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_anything_is_touched() {
+    let Some(criu) = CriuUnderTest::newest() else {
+        return;
+    };
+    // Not in a pid namespace of its own: on the same machine its ids are taken, by itself.
+    let process = Scene::new().start();
+    process.wait_for_count_above(2);
+    let over = format!(
+        "CRIU={} {} migrate receive --stdio",
+        criu.path().display(),
+        env!("CARGO_BIN_EXE_criuctl")
+    );
+    let sent = criuctl(&criu)
+        .args([
+            "migrate",
+            "send",
+            &process.pid().to_string(),
+            "--over",
+            &over,
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&sent.stderr);
+    assert_eq!(sent.status.code(), Some(1), "{said}");
+    let pid = process.pid();
+    assert!(
+        said.contains(&format!("process ids of the tree are in use here: {pid}")),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("process {pid} was not touched")),
+        "{said}"
+    );
+    process.wait_for_count_above(process.count());
+}
+
+#[test]
+fn plain_tcp_beyond_this_machine_needs_the_users_word() {
+    let Some(criu) = CriuUnderTest::newest() else {
+        return;
+    };
+    for arguments in [
+        ["send", "1", "192.0.2.1:7077"],
+        ["receive", "--listen", "0.0.0.0:0"],
+    ] {
+        let refused = criuctl(&criu)
+            .arg("migrate")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("--insecure"), "{said}");
+    }
+}
