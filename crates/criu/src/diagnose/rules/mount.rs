@@ -561,4 +561,34 @@ pub(super) const RULES: &[Rule] = &[
             leftovers of pivot_root (old root)",
     )
     .examples(&["Error (criu/mount.c:250): mnt: No parent found for mountpoint 12 (@./x)"]),
+    cause(
+        Group::Mount,
+        "mount-nvidia",
+        &[
+            "{mount}nvidia{rest} doesn't have a proper root mount",
+            "Mount {mount}nvidia{rest} (master_id: {master} shared_id: {shared}) has \
+                    unreachable sharing",
+            "{mount}libcuda{rest} doesn't have a proper root mount",
+        ],
+    )
+    .cause(
+        "the NVIDIA container runtime has mounted parts of the host's driver \
+            ({mount}nvidia{rest}) into the container from outside (prestart hook), and CRIU \
+            was not told that they are external",
+    )
+    .remedy(
+        "start the container with a recent NVIDIA container toolkit in CDI mode (podman \
+            --device nvidia.com/gpu=all; nvidia-ctk runtime … mode=cdi), so that runtime and \
+            CRIU know the mounts; use recent podman/runc/containerd and CRIU; with criu itself \
+            --external mnt[]:sm (--enable-external-masters, --enable-external-sharing) or \
+            --external mnt[PATH]:KEY for each",
+    )
+    .examples(&[
+        "662 (00.007387) Error (criu/mount.c:757): mnt: \
+                637:./usr/lib/firmware/nvidia/550.127.05/gsp_tu10x.bin doesn't have a proper \
+                root mount",
+        "(07.507264) Error (criu/mount.c:1088): mnt: Mount 251 \
+                ./proc/driver/nvidia/gpus/0000:00:04.0 (master_id: 5 shared_id: 0) has \
+                unreachable sharing. Try --enable-external-masters.",
+    ]),
 ];
