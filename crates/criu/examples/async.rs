@@ -56,7 +56,7 @@ async fn dump_both(processes: &[Child], place: &Path) -> Result<(), Box<dyn Erro
         criu.dump_with(&dumps[1], &mut second),
     )?;
     for statistics in [first.statistics, second.statistics].into_iter().flatten() {
-        println!("frozen for {} µs", statistics.frozen_time);
+        println!("frozen for {:?}", statistics.frozen);
     }
 
     // A future that is dropped ends its worker; the process is not harmed.

@@ -19,20 +19,27 @@ mod conversation;
 mod session;
 
 use std::future::Future;
+use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
 pub use session::Session;
+use tokio::io::Interest;
 
-use crate::conclusion::started;
-use crate::error::Result;
+use crate::conclusion::{Limit, started};
+use crate::error::{Error, Result};
 use crate::features::Features;
 use crate::link::Link;
 use crate::notify::{Event, HookResult};
-use crate::outcome::{self, DumpOutcome, PreDumpOutcome, RestoreOutcome, StartedPageServer};
+use crate::outcome::{
+    self, DumpOutcome, PreDumpOutcome, RestoreOutcome, RestoredChild, StartedPageServer,
+};
 use crate::request::{Check, CpuInfo, Dump, Operation, PageServer, PreDump, Prepared, Restore};
 use crate::rpc::{CriuReqType, CriuResp};
 use crate::submission::too_old;
+use crate::transport::RETRY_INTERVAL;
 use crate::version::Version;
 
 /// Asynchronous reactions to notifications.
@@ -54,6 +61,22 @@ impl<H: crate::Hooks + Send> Hooks for Blocking<H> {
 impl Hooks for crate::NoHooks {
     async fn on(&mut self, _event: Event<'_>) -> HookResult {
         Ok(())
+    }
+}
+
+/// Waits for a restored child to end and reaps it; see [`RestoredChild::wait`].
+///
+/// # Errors
+///
+/// As there.
+pub async fn wait(child: &RestoredChild) -> io::Result<ExitStatus> {
+    let ended = conversation::watch(child.as_fd(), Interest::READABLE)?;
+    loop {
+        let mut ready = ended.readable().await?;
+        match child.try_wait()? {
+            Some(status) => return Ok(status),
+            None => ready.clear_ready(),
+        }
     }
 }
 
@@ -108,9 +131,9 @@ impl Criu {
     ///
     /// # Errors
     ///
-    /// See [`crate::Criu::session`].
+    /// See [`crate::Criu::session`]. A service without room for another connection is not waited for.
     pub fn session(&self) -> Result<Session> {
-        Ok(self.open(self.blocking.link()?))
+        Ok(self.open(self.blocking.link(Some(Instant::now()))?))
     }
 
     /// Asks for CRIU's version, and remembers it.
@@ -164,7 +187,8 @@ impl Criu {
     /// See [`crate::Criu::dump`].
     pub async fn dump(&self, dump: &Dump) -> Result<DumpOutcome> {
         let prepared = dump.prepare()?;
-        self.session_for(&prepared)?
+        self.session_for(&prepared)
+            .await?
             .run_dump(prepared, None::<&mut crate::NoHooks>)
             .await
     }
@@ -176,7 +200,8 @@ impl Criu {
     /// See [`crate::Criu::dump_with`].
     pub async fn dump_with<H: Hooks>(&self, dump: &Dump, hooks: &mut H) -> Result<DumpOutcome> {
         let prepared = dump.prepare()?;
-        self.session_for(&prepared)?
+        self.session_for(&prepared)
+            .await?
             .run_dump(prepared, Some(hooks))
             .await
     }
@@ -200,7 +225,8 @@ impl Criu {
     /// See [`crate::Criu::restore`].
     pub async fn restore(&self, restore: &Restore) -> Result<RestoreOutcome> {
         let prepared = restore.prepare()?;
-        self.session_for(&prepared)?
+        self.session_for(&prepared)
+            .await?
             .run_restore(restore, prepared, None::<&mut crate::NoHooks>)
             .await
     }
@@ -216,7 +242,8 @@ impl Criu {
         hooks: &mut H,
     ) -> Result<RestoreOutcome> {
         let prepared = restore.prepare()?;
-        self.session_for(&prepared)?
+        self.session_for(&prepared)
+            .await?
             .run_restore(restore, prepared, Some(hooks))
             .await
     }
@@ -254,11 +281,19 @@ impl Criu {
     }
 
     async fn run(&self, prepared: Prepared<'_>) -> Result<Box<CriuResp>> {
-        self.session_for(&prepared)?.run(prepared).await
+        self.session_for(&prepared).await?.run(prepared).await
     }
 
-    fn session_for(&self, prepared: &Prepared<'_>) -> Result<Session> {
-        Ok(self.open(self.blocking.link_for(prepared)?))
+    async fn session_for(&self, prepared: &Prepared<'_>) -> Result<Session> {
+        let limit = Limit::from_now(self.blocking.timeout());
+        loop {
+            match self.blocking.link_for(prepared, Some(Instant::now())) {
+                Err(Error::Connect { source, .. })
+                    if source.kind() == io::ErrorKind::TimedOut && !limit.has_passed() => {}
+                link => return Ok(self.open(link?)),
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
     }
 
     fn open(&self, link: Link) -> Session {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::binary;
 use crate::conclusion::started;
@@ -106,7 +106,7 @@ impl Criu {
     /// [`crate::Error::Spawn`], [`crate::Error::Connect`].
     pub fn session(&self) -> Result<Session> {
         Ok(Session::new(
-            self.link()?,
+            self.link(self.deadline())?,
             self.timeout,
             self.known_version(),
         ))
@@ -269,24 +269,34 @@ impl Criu {
 
     fn session_for(&self, prepared: &Prepared<'_>) -> Result<Session> {
         Ok(Session::new(
-            self.link_for(prepared)?,
+            self.link_for(prepared, self.deadline())?,
             self.timeout,
             self.known_version(),
         ))
     }
 
-    pub(crate) fn link(&self) -> Result<Link> {
+    /// Starts a worker, or connects to the service, which may take until `deadline` to accept.
+    pub(crate) fn link(&self, deadline: Option<Instant>) -> Result<Link> {
         match &self.reach {
             Reach::Worker(binary) => Link::spawn(binary),
-            Reach::Service(socket) => Link::connect(socket),
+            Reach::Service(socket) => Link::connect(socket, deadline),
         }
     }
 
-    pub(crate) fn link_for(&self, prepared: &Prepared<'_>) -> Result<Link> {
+    /// As [`Criu::link`], but the worker is one that can serve this very request.
+    pub(crate) fn link_for(
+        &self,
+        prepared: &Prepared<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<Link> {
         match &self.reach {
             Reach::Worker(binary) => Link::spawn_for(binary, prepared),
-            Reach::Service(socket) => Link::connect(socket),
+            Reach::Service(socket) => Link::connect(socket, deadline),
         }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.timeout?)
     }
 
     pub(crate) fn known_version(&self) -> Option<Version> {

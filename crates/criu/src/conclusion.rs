@@ -24,6 +24,13 @@ impl Limit {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         Self { timeout, deadline }
     }
+
+    /// Tells whether the time is over.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_passed(self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+    }
 }
 
 /// How an exchange with CRIU came to its end.

@@ -2,6 +2,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::request::{Operation, Prepared, Restore};
@@ -104,8 +105,9 @@ impl Link {
         !self.ended
     }
 
-    pub(crate) fn connect(path: &Path) -> Result<Self> {
-        let connection = Connection::connect(path).map_err(|source| Error::Connect {
+    /// Connects to a service, which may take until `deadline` to accept.
+    pub(crate) fn connect(path: &Path, deadline: Option<Instant>) -> Result<Self> {
+        let connection = Connection::connect(path, deadline).map_err(|source| Error::Connect {
             path: path.to_owned(),
             source,
         })?;

@@ -22,6 +22,9 @@ const PACKET_LIMIT: usize = 16 << 20;
 /// Descriptors accepted with one packet; CRIU sends at most one.
 const DESCRIPTORS_PER_PACKET: usize = 4;
 
+/// How long to wait before asking a busy service again.
+pub(crate) const RETRY_INTERVAL: Duration = Duration::from_millis(5);
+
 /// What the peer sent in one packet.
 #[derive(Debug)]
 pub(crate) struct Packet {
@@ -59,16 +62,27 @@ impl Connection {
         Ok((Self { socket: ours }, theirs))
     }
 
-    /// Connects to a `criu service` listening at `path`.
-    pub(crate) fn connect(path: &Path) -> io::Result<Self> {
+    /// Connects to a `criu service` listening at `path`; while it has no room for another connection,
+    /// tries again until `deadline`.
+    pub(crate) fn connect(path: &Path, deadline: Option<Instant>) -> io::Result<Self> {
+        let address = SocketAddrUnix::new(path)?;
         let socket = socket_with(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
             None,
         )?;
-        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-        Ok(Self { socket })
+        loop {
+            match rustix::net::connect(&socket, &address) {
+                // There is nothing to poll for: a UNIX socket does not tell when the queue shrinks.
+                Err(Errno::AGAIN) => {}
+                other => return Ok(other.map(|()| Self { socket })?),
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            std::thread::sleep(RETRY_INTERVAL);
+        }
     }
 
     /// Uses a socket that is already connected to a CRIU worker.

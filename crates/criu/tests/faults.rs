@@ -13,6 +13,9 @@ use criu::{
     TargetState, Version, WorkerExit, asynchronous,
 };
 use criu_testkit::{FakeCriu, Field, Message, Step, TempDir, fields};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
 
 /// Request types as rpc.proto numbers them.
 const EMPTY: u64 = 0;
@@ -541,6 +544,54 @@ fn an_older_criu_is_not_sent_what_it_would_ignore() {
         assert_eq!(**found, Version::new(3, 16, 0));
         assert_eq!(fake.requests().len(), 1);
     });
+}
+
+/// A service whose queue is full would have `connect` wait for ever.
+#[test]
+fn a_service_that_accepts_nobody_is_given_up_at_the_deadline() {
+    let place = TempDir::new();
+    let path = place.join("socket");
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = || socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    let address = SocketAddrUnix::new(&path).unwrap();
+    let service = socket();
+    bind(&service, &address).unwrap();
+    listen(&service, 0).unwrap();
+    let mut clients = Vec::new();
+    loop {
+        let client = socket();
+        if connect(&client, &address).is_err() {
+            break;
+        }
+        clients.push(client);
+    }
+    let start = Instant::now();
+    let error = Criu::with_service(&path)
+        .with_timeout(SHORT)
+        .version()
+        .unwrap_err();
+    assert!(start.elapsed() < SHORT + SLACK);
+    assert!(matches!(error, Error::Connect { .. }), "{error:?}");
+    let start = Instant::now();
+    let error = in_runtime(async {
+        let criu = asynchronous::Criu::with_service(&path).with_timeout(SHORT);
+        criu.check(&Check::default()).await.unwrap_err()
+    });
+    assert!(start.elapsed() < SHORT + SLACK);
+    assert!(matches!(error, Error::Connect { .. }), "{error:?}");
+    // One that has room, but never answers.
+    clients.clear();
+    let error = Criu::with_service(&path)
+        .with_timeout(SHORT)
+        .version()
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::TimedOut { .. } | Error::Lost(_) | Error::Connect { .. }
+        ),
+        "{error:?}"
+    );
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub(super) async fn converse<H: Hooks>(
     deprecated,
     reason = "the successor is unsafe; a borrow keeps the descriptor open as it asks"
 )]
-fn watch(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
+pub(super) fn watch(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
     AsyncFd::with_interest(fd, interest)
 }
 

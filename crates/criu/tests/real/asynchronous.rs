@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use criu::asynchronous::{Blocking, Criu, Hooks};
+use criu::asynchronous::{self, Blocking, Criu, Hooks};
 use criu::request::Pages;
 use criu::{
     Check, CpuInfo, Dump, Error, Event, Hook, HookResult, PageServer, PreDump, Restore, TargetState,
@@ -187,6 +187,22 @@ fn a_page_server_child_is_waited_for() {
                 .any(|name| name.to_string_lossy().starts_with("pages-")),
             "{names:?}"
         );
+    });
+}
+
+#[test]
+fn a_restored_child_is_waited_for() {
+    each(|rig| {
+        let mut process = Scene::new().start();
+        rig.dump(&rig.dump_of(&process), &mut process);
+        let status = run(async {
+            let mut restore = rig.restore();
+            restore.as_child = true;
+            let outcome = client(rig).restore(&restore).await.unwrap();
+            process.finish(7);
+            asynchronous::wait(&outcome.child.unwrap()).await.unwrap()
+        });
+        assert_eq!(status.code(), Some(7));
     });
 }
 

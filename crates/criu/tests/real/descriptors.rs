@@ -150,7 +150,7 @@ fn converses(ours: &UnixStream, text: &str) {
     assert_eq!(heard, format!("{text}\n").into_bytes());
 }
 
-fn terminal() -> (OwnedFd, OwnedFd) {
+pub(crate) fn terminal() -> (OwnedFd, OwnedFd) {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = openpt(flags).unwrap();
     grantpt(&master).unwrap();

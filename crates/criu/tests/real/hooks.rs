@@ -279,6 +279,29 @@ fn a_refused_unlock_of_the_network_does_not_undo_a_dump() {
 }
 
 #[test]
+fn a_refused_unlock_of_the_network_does_not_undo_a_restore() {
+    each(|rig| {
+        let mut process = with_namespaces();
+        rig.dump(&rig.dump_of(&process), &mut process);
+        let mut recorder = Recorder::refusing(Hook::NetworkUnlock);
+        let restore = restore_of(rig, &process);
+        let error = rig.criu.restore_with(&restore, &mut recorder).unwrap_err();
+        let Error::Hook {
+            hook,
+            failure: None,
+            restored: Some(pid),
+            ..
+        } = &error
+        else {
+            panic!("{error:?}")
+        };
+        assert_eq!(hook, "network-unlock");
+        process.restored_as(u32::try_from(*pid).unwrap());
+        process.wait_for_count_above(process.count());
+    });
+}
+
+#[test]
 fn a_panicking_hook_lets_criu_clean_up_and_goes_on_panicking() {
     each(|rig| {
         let process = with_namespaces();
