@@ -17,6 +17,7 @@ mod show;
 mod size;
 mod stats;
 mod target;
+mod verify;
 mod x;
 
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ enum Verb {
     Set(Box<set::Arguments>),
     Show(show::Arguments),
     Stats(stats::Arguments),
+    Verify(verify::Arguments),
     X(x::Arguments),
 }
 
@@ -84,6 +86,10 @@ pub fn main() -> ExitCode {
         Some(Verb::Set(arguments)) => set::run(&arguments),
         Some(Verb::Show(arguments)) => show::run(&arguments),
         Some(Verb::Stats(arguments)) => stats::run(&arguments),
+        Some(Verb::Verify(arguments)) => match verify::run(&arguments) {
+            Ok(code) => return code,
+            Err(problem) => Err(problem),
+        },
         Some(Verb::X(arguments)) => x::run(&arguments),
         None => {
             eprintln!("{}", command().render_usage());

@@ -10,6 +10,7 @@ mod monitor;
 pub mod rewrite;
 pub mod search;
 mod sparse;
+pub mod verify;
 
 pub use self::monitor::Monitor;
 pub use self::sparse::SparseWriter;
