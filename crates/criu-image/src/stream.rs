@@ -89,6 +89,10 @@ impl<R: Read> Stream<R> {
 
     /// Reads a 32-bit word.
     pub(crate) fn word(&mut self, what: &'static str) -> Result<u32> {
+        if let Some(&bytes) = self.source.buffer().first_chunk() {
+            self.consume(4);
+            return Ok(self.order.u32(bytes));
+        }
         let mut bytes = [0; 4];
         let mut filled = 0;
         while filled < bytes.len() {
@@ -117,6 +121,12 @@ impl<R: Read> Stream<R> {
         what: &'static str,
     ) -> Result<()> {
         self.check_left(what, size)?;
+        let there = self.source.buffer();
+        if let Some(bytes) = there.get(..clamp(size, usize::MAX)) {
+            out.extend_from_slice(bytes);
+            self.consume(bytes.len());
+            return Ok(());
+        }
         let mut left = size;
         while left > 0 {
             let buffer = self.buffer()?;

@@ -77,7 +77,7 @@ pub(super) fn write_plain<W: Write>(text: &mut Text<W>, value: Integer) {
     if value.negative {
         text.raw(b"-");
     }
-    text.integer(value.magnitude);
+    text.number(value.magnitude);
 }
 
 /// Why a string is not the integer that it stands for.

@@ -59,10 +59,13 @@ impl<W: Write> Text<W> {
     /// Starts the next member of an object; `name` has no characters to escape.
     #[inline]
     pub(super) fn key(&mut self, first: bool, name: &str) {
-        // Room for all at once: the pieces then come without looking.
-        self.buffer.reserve(name.len() + 8);
-        self.item(first);
-        self.buffer.push(b'"');
+        if self.indented {
+            self.item(first);
+            self.buffer.push(b'"');
+        } else {
+            self.buffer
+                .extend_from_slice(if first { b"\"" } else { b", \"" });
+        }
         self.buffer.extend_from_slice(name.as_bytes());
         self.buffer.extend_from_slice(b"\": ");
     }
@@ -71,6 +74,15 @@ impl<W: Write> Text<W> {
     #[inline]
     pub(super) fn raw(&mut self, text: &[u8]) {
         self.buffer.extend_from_slice(text);
+    }
+
+    /// Writes an integer that is often small.
+    #[inline]
+    pub(super) fn number(&mut self, value: u64) {
+        match u8::try_from(value) {
+            Ok(digit @ 0..=9) => self.buffer.push(b'0' + digit),
+            _ => self.integer(value),
+        }
     }
 
     /// Writes an integer.

@@ -91,6 +91,9 @@ impl<R: Read> Json<R> {
     /// Moves on to the next element, or takes the closing bracket and returns `false`.
     #[inline]
     pub(super) fn next(&mut self, closing: u8, first: &mut bool) -> Result<bool> {
+        if !*first && self.pass_mark(b',') {
+            return Ok(true);
+        }
         let found = self.peek()?;
         if found == Some(closing) {
             self.position += 1;
@@ -127,6 +130,19 @@ impl<R: Read> Json<R> {
         is_it
     }
 
+    /// Passes over a punctuation mark and the one space behind it, if that is what stands here.
+    #[inline]
+    fn pass_mark(&mut self, mark: u8) -> bool {
+        match self.buffer[..self.end].get(self.position..) {
+            Some([found, b' ', next, ..]) if *found == mark && *next > b' ' => {
+                self.position += 2;
+                self.mark = self.gone + self.position as u64;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Takes the key of a member.
     pub(super) fn key(&mut self) -> Result<String> {
         let found = self.peek()?;
@@ -139,6 +155,9 @@ impl<R: Read> Json<R> {
     /// Takes the colon between key and value.
     #[inline]
     pub(super) fn colon(&mut self) -> Result<()> {
+        if self.pass_mark(b':') {
+            return Ok(());
+        }
         let found = self.peek()?;
         if found != Some(b':') {
             return Err(self.unexpected("`:`", found));
@@ -225,31 +244,28 @@ impl<R: Read> Json<R> {
         Ok(false)
     }
 
-    /// Takes an integer.
+    /// Takes an integer that is the token at hand.
     #[inline]
     pub(super) fn integer(&mut self) -> Result<Integer> {
-        self.peek()?;
         self.look_ahead(NUMBER_LEN)?;
         let window = &self.buffer[self.position..self.end];
         let negative = window.first() == Some(&b'-');
         let digits = &window[usize::from(negative)..];
         let mut magnitude = 0u64;
         let mut len = 0;
-        for &byte in digits {
+        // Nineteen digits always fit.
+        for &byte in digits.iter().take(19) {
             let digit = byte.wrapping_sub(b'0');
             if digit > 9 {
                 break;
             }
             len += 1;
-            // Nineteen digits always fit.
-            if len < 20 {
-                magnitude = magnitude * 10 + u64::from(digit);
-                continue;
-            }
-            let larger = magnitude
-                .checked_mul(10)
-                .and_then(|m| m.checked_add(digit.into()));
-            let Some(larger) = larger else {
+            magnitude = magnitude * 10 + u64::from(digit);
+        }
+        while let Some(digit @ b'0'..=b'9') = digits.get(len) {
+            len += 1;
+            let larger = magnitude.checked_mul(10);
+            let Some(larger) = larger.and_then(|m| m.checked_add(u64::from(digit - b'0'))) else {
                 return Err(self.error(EncodeErrorKind::TooLarge));
             };
             magnitude = larger;

@@ -27,7 +27,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The next field. Groups and 32-bit values, which no field of CRIU has, end the walk.
-    #[inline]
+    #[inline(always)]
     pub(super) fn next(&mut self) -> Option<Step<'a>> {
         let from_here = self.rest;
         let (tag, len) = read_varint(from_here)?;
@@ -118,12 +118,16 @@ pub(super) fn is_plain(descriptor: &MessageDescriptor, message: &[u8], depth: u3
 }
 
 /// The varint that bytes begin with, and how many of them it takes.
-#[inline]
+#[inline(always)]
 pub(super) fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let &first = bytes.first()?;
     if first < 0x80 {
         return Some((first.into(), 1));
     }
+    read_long_varint(first, bytes)
+}
+
+fn read_long_varint(first: u8, bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = u64::from(first & 0x7f);
     let mut len = 1;
     while len < MAX_VARINT_LEN {

@@ -57,7 +57,19 @@ pub(super) fn write_members<W: Write>(
         } else {
             text.key(first, known.name);
             first = false;
-            write_value(text, known, field.value, view)?;
+            match field.value {
+                // What most fields are.
+                Value::Varint(number)
+                    if !view.pretty
+                        && matches!(known.kind, FieldKind::Uint32 | FieldKind::Uint64) =>
+                {
+                    text.number(form::truncated(&known.kind, number));
+                }
+                Value::Varint(number) => {
+                    write_number(text, known, form::truncated(&known.kind, number), view)?;
+                }
+                value => write_value(text, known, value, view)?,
+            }
             next = fields.next();
         }
         text.settle()?;

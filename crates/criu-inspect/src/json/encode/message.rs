@@ -45,6 +45,8 @@ pub(super) struct Message {
     /// The field that probably comes next.
     expected: usize,
     ascending: bool,
+    /// Whether a required field may have been left out before the expected one.
+    has_gap: bool,
     unknown: Vec<u8>,
     is_first: bool,
 }
@@ -95,6 +97,7 @@ impl MessageEncoder {
             first_segment: self.segments.len(),
             expected: 0,
             ascending: true,
+            has_gap: false,
             unknown: Vec::new(),
             is_first: true,
         })
@@ -115,11 +118,12 @@ impl MessageEncoder {
         // Fields mostly come in their order, with optional ones left out.
         let mut found = None;
         let end = fields.len().min(message.expected + LIKELY_FIELDS);
-        for (index, field) in fields.iter().enumerate().take(end).skip(message.expected) {
+        for (skipped, field) in fields[message.expected..end].iter().enumerate() {
             if json.take_key_if(field.name) {
-                found = Some(index);
+                found = Some(message.expected + skipped);
                 break;
             }
+            message.has_gap |= field.label == Label::Required;
         }
         let index = match found {
             Some(index) => index,
@@ -144,6 +148,8 @@ impl MessageEncoder {
         let start = out.len();
         self.field(json, field, out)
             .map_err(|error| error.within(field.name))?;
+        // A name that had to be looked up may have skipped any field.
+        message.has_gap |= found.is_none();
         message.ascending &= index >= message.expected;
         message.expected = index + 1;
         self.segments.push(Segment {
@@ -156,6 +162,11 @@ impl MessageEncoder {
 
     /// The first required field that the message does not have so far.
     pub(super) fn missing(&self, message: &Message) -> Option<&'static FieldDescriptor> {
+        let mut rest = message.descriptor.fields[message.expected..].iter();
+        if message.ascending && !message.has_gap && rest.all(|field| field.label != Label::Required)
+        {
+            return None;
+        }
         let mut segments = self.segments[message.first_segment..].iter();
         message
             .descriptor

@@ -208,8 +208,13 @@ impl Head {
             match key.as_str() {
                 "first_word" => {
                     let kind = "uint32";
-                    let word = u32::try_from(json.integer()?.magnitude)
-                        .map_err(|_| json.error(EncodeErrorKind::OutOfRange { kind }))?;
+                    let number = json.integer()?;
+                    let word = u32::try_from(number.magnitude)
+                        .ok()
+                        .filter(|_| !number.negative);
+                    let Some(word) = word else {
+                        return Err(json.error(EncodeErrorKind::OutOfRange { kind }));
+                    };
                     self.first_word = (word != 0).then_some(word);
                     self.has_first_word = true;
                 }

@@ -113,10 +113,15 @@ impl<R: Read, W: Write> EntryEncoder<'_, R, W> {
         let mut first = true;
         let mut bytes = Vec::new();
         while self.json.next(b']', &mut first)? {
-            let value = u16::try_from(self.json.integer()?.magnitude).map_err(|_| {
-                self.json
-                    .error(EncodeErrorKind::OutOfRange { kind: "uint16" })
-            })?;
+            let number = self.json.integer()?;
+            let value = u16::try_from(number.magnitude)
+                .ok()
+                .filter(|_| !number.negative);
+            let Some(value) = value else {
+                return Err(self
+                    .json
+                    .error(EncodeErrorKind::OutOfRange { kind: "uint16" }));
+            };
             ipc_semaphores::encode(&[value], self.writer.byte_order(), &mut bytes);
         }
         self.put(&bytes)
