@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use criu::request::LogTo;
-use criu::{Dump, Error, Event, External, FinalState, PreDump, Restore, TargetState};
+use criu::request::{LogTo, Pages};
+use criu::{CpuInfo, Dump, Error, Event, External, FinalState, PreDump, Restore, TargetState};
 use criu_testkit::{Namespace, Scene, Subreaper, TestProcess};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
@@ -352,7 +352,13 @@ fn a_process_that_somebody_traces() {
             Ok(())
         };
         rig.criu.dump_with(&dump, &mut hooks).unwrap();
-        told(rig, &error.unwrap(), "traced-by-other", "", "trac");
+        told(
+            rig,
+            &error.unwrap(),
+            "seize-refused",
+            "Unable to interrupt task",
+            "strace",
+        );
         process.wait_for_count_above(process.count());
     });
 }
@@ -490,6 +496,48 @@ fn a_success_raises_no_alarm() {
         assert!(
             matches!(verdict, criu::diagnose::Verdict::NoFailure(_)),
             "{verdict}"
+        );
+    });
+}
+
+#[test]
+fn a_page_server_that_is_not_there() {
+    each(|rig| {
+        let process = Scene::new().start();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let mut dump = rig.dump_of(&process);
+        dump.pages = Pages::Server {
+            address: "127.0.0.1".into(),
+            port,
+        };
+        dump_told(
+            rig,
+            &process,
+            &dump,
+            "page-server-unreachable",
+            "onnect",
+            "page-server",
+        );
+    });
+}
+
+#[test]
+fn processor_features_that_were_not_recorded() {
+    each(|rig| {
+        let error = rig
+            .criu
+            .cpuinfo_check(&CpuInfo::new(rig.images.path()))
+            .unwrap_err();
+        told(
+            rig,
+            &error,
+            "cpuinfo-image",
+            "No cpuinfo image",
+            "cpuinfo dump",
         );
     });
 }

@@ -122,6 +122,13 @@ pub(super) const RULES: &[Rule] = &[
         "Error (criu/arch/x86/cpu.c:300): cpu: CPU instruction capabilities do not \
                 match run time",
     ]),
+    cause(Group::Kernel, "cpuinfo-image", &["No cpuinfo image"])
+        .cause("there is no cpuinfo.img in the images directory to compare this CPU with")
+        .remedy(
+            "run `criu cpuinfo dump -D DIR` on the machine of the dump first, and bring the images \
+            directory along",
+        )
+        .examples(&["(00.140064) Error (criu/arch/x86/cpu.c:411): cpu: No cpuinfo image"]),
     cause(
         Group::Kernel,
         "fpu-corrupt",

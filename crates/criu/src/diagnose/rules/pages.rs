@@ -249,6 +249,19 @@ pub(super) const RULES: &[Rule] = &[
             --address, --port and the firewall",
     )
     .examples(&["Error (criu/util.c:1200): Can't connect to server: Connection refused"]),
+    cause(
+        Group::Memory,
+        "page-server-unreachable",
+        &["Can't connect to server {address}"],
+    )
+    .except(&["Can't connect to server: "])
+    .any_line()
+    .cause("no page server listens at {address}")
+    .remedy(
+        "start `criu page-server -D DIR --port PORT` on the other machine first and wait until it \
+            listens; check --address, --port and the firewall",
+    )
+    .examples(&["(00.110925) Can't connect to server 127.0.0.1:44891"]),
     clue(
         Group::Memory,
         "page-server-lost",
