@@ -43,6 +43,8 @@ mod conversation;
 mod destination;
 mod error;
 pub mod frame;
+#[doc(hidden)] // for the fuzz targets and our own tests
+pub mod fuzz;
 mod host;
 mod message;
 pub mod policy;

@@ -4,5 +4,6 @@
     reason = "a test has no better answer than to stop"
 )]
 
+mod hostile;
 mod journey;
 mod stop_and_copy;
