@@ -6,6 +6,7 @@
 )]
 
 mod faults;
+mod hosts;
 mod link;
 mod sides;
 mod travel;
