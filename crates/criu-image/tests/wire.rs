@@ -333,3 +333,52 @@ fn a_walk_over_the_fields_sees_values_as_they_stand() {
         ]
     );
 }
+
+#[test]
+fn a_known_field_with_a_foreign_wire_type_counts_as_unknown() {
+    // `flags` (4) as a string, `blocks` (6) as a number, beside the two that are required.
+    let bytes = [0x08, 1, 0x22, 1, b'x', 0x10, 2, 0x30, 7];
+    let entry = PagemapEntry::decode(&bytes).expect("decodes");
+    assert_eq!((entry.vaddr, entry.compat_nr_pages), (1, 2));
+    assert_eq!((entry.flags, &entry.blocks), (None, &None));
+    assert_eq!(entry.unknown.as_bytes(), [0x22, 1, b'x', 0x30, 7]);
+    assert_eq!(PagemapEntry::decode(&entry.encode()), Ok(entry));
+}
+
+#[test]
+fn a_message_field_is_whole_whatever_stands_between_its_pieces() {
+    // `blocks` (6) in two pieces, with a number under the same tag between them.
+    let bytes = [
+        0x08, 1, 0x10, 2, 0x32, 2, 0x10, 5, 0x30, 7, 0x32, 2, 0x18, 6,
+    ];
+    let entry = PagemapEntry::decode(&bytes).expect("decodes");
+    let blocks = entry.blocks.as_deref().expect("blocks");
+    assert_eq!((blocks.total_payload_size, blocks.pages_per_block), (5, 6));
+    assert_eq!(entry.unknown.as_bytes(), [0x30, 7]);
+}
+
+#[test]
+fn a_few_bytes_do_not_become_very_many() {
+    use criu_image::message::{CgControllerEntry, CgroupEntry};
+    use criu_image::wire::memory_limit;
+    // `controllers` (2) without anything in them: two bytes each, and a struct of 80.
+    let controllers = |count| [0x12, 0].repeat(count);
+    let entry = CgroupEntry::decode(&controllers(100_000)).expect("decodes");
+    assert_eq!(entry.controllers.len(), 100_000);
+    assert_eq!(entry.controllers.capacity(), 100_000, "no room to spare");
+    let bytes = controllers(memory_limit(0) / size_of::<CgControllerEntry>() * 2);
+    let error = CgroupEntry::decode(&bytes).expect_err("too large");
+    let limit = memory_limit(bytes.len());
+    assert_eq!(*error.kind(), DecodeErrorKind::TooLarge { limit });
+    assert_eq!(error.path(), "cgroup_entry.controllers");
+}
+
+#[test]
+fn a_list_in_very_many_pieces_is_taken_in_linear_time() {
+    use criu_image::message::PagemapBlocks;
+    // `block_sizes` (1), single and packed in turn, then the required rest.
+    let mut bytes = [0x08, 1, 0x0a, 2, 1, 1].repeat(200_000);
+    bytes.extend([0x10, 0, 0x18, 0]);
+    let blocks = PagemapBlocks::decode(&bytes).expect("decodes");
+    assert_eq!(blocks.block_sizes, [1].repeat(600_000));
+}

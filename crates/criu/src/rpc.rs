@@ -48,6 +48,10 @@ impl Message for CriuPageServerInfo {
         slot::put_optional::<slot::Int32>(4, self.fd.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `criu_page_server_info`.
@@ -93,6 +97,10 @@ impl Message for CriuVethPair {
         slot::put::<slot::Text>(2, &self.if_out, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `criu_veth_pair`.
@@ -135,6 +143,10 @@ impl Message for ExtMountMap {
         slot::put::<slot::Text>(1, &self.key, out);
         slot::put::<slot::Text>(2, &self.val, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -183,6 +195,10 @@ impl Message for JoinNamespace {
         slot::put_optional::<slot::Text>(3, self.extra_opt.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `join_namespace`.
@@ -227,6 +243,10 @@ impl Message for InheritFd {
         slot::put::<slot::Int32>(2, &self.fd, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `inherit_fd`.
@@ -270,6 +290,10 @@ impl Message for CgroupRoot {
         slot::put::<slot::Text>(2, &self.path, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `cgroup_root`.
@@ -308,6 +332,10 @@ impl Message for UnixSk {
     fn encode_to(&self, out: &mut Vec<u8>) {
         slot::put::<slot::Uint32>(1, &self.inode, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -800,6 +828,10 @@ impl Message for CriuOpts {
         slot::put_optional::<slot::Bool>(78, self.stream.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `criu_opts`.
@@ -946,6 +978,10 @@ impl Message for CriuDumpResp {
         slot::put_optional::<slot::Bool>(1, self.restored.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `criu_dump_resp`.
@@ -981,6 +1017,10 @@ impl Message for CriuRestoreResp {
     fn encode_to(&self, out: &mut Vec<u8>) {
         slot::put::<slot::Int32>(1, &self.pid, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -1025,6 +1065,10 @@ impl Message for CriuNotify {
         slot::put_optional::<slot::Text>(1, self.script.as_ref(), out);
         slot::put_optional::<slot::Int32>(2, self.pid.as_ref(), out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -1080,6 +1124,10 @@ impl Message for CriuFeatures {
         slot::put_optional::<slot::Bool>(3, self.pidfd_store.as_ref(), out);
         slot::put_optional::<slot::Bool>(4, self.mem_compression.as_ref(), out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -1145,6 +1193,10 @@ impl Message for CriuReq {
         }
         slot::put_optional::<slot::Uint32>(6, self.pid.as_ref(), out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -1241,6 +1293,10 @@ impl Message for CriuResp {
         slot::put_optional::<slot::Int32>(11, self.status.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `criu_resp`.
@@ -1308,6 +1364,10 @@ impl Message for CriuVersion {
         slot::put_optional::<slot::Int32>(5, self.extra.as_ref(), out);
         slot::put_optional::<slot::Text>(6, self.name.as_ref(), out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -352,7 +352,10 @@ fn write_message_impl(message: &Message, out: &mut String) -> Result<(), String>
             codec(field)?
         );
     }
-    out.push_str("self.unknown.encode_to(out);\n}\n}\n");
+    out.push_str(
+        "self.unknown.encode_to(out);\n}\n\n\
+         fn unknown_mut(&mut self) -> &mut UnknownFields {\n&mut self.unknown\n}\n}\n",
+    );
     Ok(())
 }
 

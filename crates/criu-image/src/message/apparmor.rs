@@ -34,6 +34,10 @@ impl Message for AaPolicy {
         slot::put::<slot::Blob>(2, &self.blob, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `aa_policy`.
@@ -85,6 +89,10 @@ impl Message for AaNamespace {
         }
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `aa_namespace`.
@@ -130,6 +138,10 @@ impl Message for ApparmorEntry {
             slot::put_message(1, item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

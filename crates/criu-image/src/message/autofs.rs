@@ -62,6 +62,10 @@ impl Message for AutofsEntry {
         slot::put_optional::<slot::Int32>(9, self.read_fd.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `autofs_entry`.

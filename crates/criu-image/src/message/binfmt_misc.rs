@@ -58,6 +58,10 @@ impl Message for BinfmtMiscEntry {
         slot::put_optional::<slot::Int32>(8, self.offset.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `binfmt_misc_entry`.

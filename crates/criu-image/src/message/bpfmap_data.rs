@@ -42,6 +42,10 @@ impl Message for BpfmapDataEntry {
         slot::put::<slot::Uint32>(4, &self.count, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `bpfmap_data_entry`.

@@ -99,6 +99,10 @@ impl Message for BpfmapFileEntry {
         slot::put_optional::<slot::Uint64>(16, self.map_extra.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `bpfmap_file_entry`.

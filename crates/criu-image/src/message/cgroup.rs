@@ -38,6 +38,10 @@ impl Message for CgroupPerms {
         slot::put::<slot::Uint32>(3, &self.gid, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `cgroup_perms`.
@@ -87,6 +91,10 @@ impl Message for CgroupPropEntry {
             slot::put_message(3, &**item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -146,6 +154,10 @@ impl Message for CgroupDirEntry {
         }
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `cgroup_dir_entry`.
@@ -201,6 +213,10 @@ impl Message for CgControllerEntry {
         slot::put_optional::<slot::Bool>(3, self.is_threaded.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `cg_controller_entry`.
@@ -249,6 +265,10 @@ impl Message for CgMemberEntry {
         slot::put_optional::<slot::Uint32>(3, self.cgns_prefix.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `cg_member_entry`.
@@ -294,6 +314,10 @@ impl Message for CgSetEntry {
             slot::put_message(2, item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -345,6 +369,10 @@ impl Message for CgroupEntry {
             slot::put_message(2, item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

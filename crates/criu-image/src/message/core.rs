@@ -130,6 +130,10 @@ impl Message for TaskCoreEntry {
         slot::put_optional::<slot::Uint32>(22, self.membarrier_registration_mask.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `task_core_entry`.
@@ -234,6 +238,10 @@ impl Message for TaskKobjIdsEntry {
         slot::put_optional::<slot::Uint32>(12, self.time_ns_id.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `task_kobj_ids_entry`.
@@ -290,6 +298,10 @@ impl Message for ThreadSasEntry {
         slot::put::<slot::Uint64>(2, &self.ss_size, out);
         slot::put::<slot::Uint32>(3, &self.ss_flags, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -403,6 +415,10 @@ impl Message for ThreadCoreEntry {
         slot::put_optional::<slot::Uint64>(17, self.timerslack_ns.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `thread_core_entry`.
@@ -462,6 +478,10 @@ impl Message for TaskRlimitsEntry {
             slot::put_message(1, item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -570,6 +590,10 @@ impl Message for CoreEntry {
             slot::put_message(13, &**item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

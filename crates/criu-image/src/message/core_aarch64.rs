@@ -42,6 +42,10 @@ impl Message for UserAarch64RegsEntry {
         slot::put::<slot::Uint64>(4, &self.pstate, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_aarch64_regs_entry`.
@@ -91,6 +95,10 @@ impl Message for UserAarch64FpsimdContextEntry {
         slot::put::<slot::Uint32>(3, &self.fpcr, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_aarch64_fpsimd_context_entry`.
@@ -134,6 +142,10 @@ impl Message for UserAarch64GcsEntry {
         slot::put::<slot::Uint64>(1, &self.gcspr_el0, out);
         slot::put::<slot::Uint64>(2, &self.features_enabled, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -206,6 +218,10 @@ impl Message for PacAddressKeys {
         slot::put::<slot::Uint64>(9, &self.pac_enabled_key, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `pac_address_keys`.
@@ -255,6 +271,10 @@ impl Message for PacGenericKeys {
         slot::put::<slot::Uint64>(1, &self.apgakey_lo, out);
         slot::put::<slot::Uint64>(2, &self.apgakey_hi, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -306,6 +326,10 @@ impl Message for PacKeys {
             slot::put_message(7, &**item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -369,6 +393,10 @@ impl Message for ThreadInfoAarch64 {
             slot::put_message(6, &**item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -98,6 +98,10 @@ impl Message for UserArmRegsEntry {
         slot::put::<slot::Uint32>(18, &self.orig_r0, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_arm_regs_entry`.
@@ -169,6 +173,10 @@ impl Message for UserArmVfpstateEntry {
         slot::put::<slot::Uint32>(5, &self.fpinst2, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_arm_vfpstate_entry`.
@@ -222,6 +230,10 @@ impl Message for ThreadInfoArm {
         slot::put_message(3, &self.gpregs, out);
         slot::put_message(4, &self.fpstate, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -34,6 +34,10 @@ impl Message for UserLoongarch64GpregsEntry {
         slot::put::<slot::Uint64>(2, &self.pc, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_loongarch64_gpregs_entry`.
@@ -80,6 +84,10 @@ impl Message for UserLoongarch64FpregsEntry {
         slot::put::<slot::Uint64>(2, &self.fcc, out);
         slot::put::<slot::Uint32>(3, &self.fcsr, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -132,6 +140,10 @@ impl Message for ThreadInfoLoongarch64 {
         slot::put_message(3, &self.gpregs, out);
         slot::put_message(4, &self.fpregs, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -178,6 +178,10 @@ impl Message for UserMipsRegsEntry {
         slot::put::<slot::Uint64>(38, &self.cp0_cause, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_mips_regs_entry`.
@@ -396,6 +400,10 @@ impl Message for UserMipsFpregsEntry {
         slot::put::<slot::Uint32>(36, &self.fpu_id, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_mips_fpregs_entry`.
@@ -483,6 +491,10 @@ impl Message for ThreadInfoMips {
         slot::put_message(3, &self.gpregs, out);
         slot::put_message(4, &self.fpregs, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

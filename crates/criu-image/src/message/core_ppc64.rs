@@ -74,6 +74,10 @@ impl Message for UserPpc64RegsEntry {
         slot::put_optional::<slot::Uint64>(12, self.tfiar.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_ppc64_regs_entry`.
@@ -127,6 +131,10 @@ impl Message for UserPpc64FpstateEntry {
         slot::put_repeated::<slot::Uint64>(1, &self.fpregs, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_ppc64_fpstate_entry`.
@@ -166,6 +174,10 @@ impl Message for UserPpc64VrstateEntry {
         slot::put_repeated::<slot::Uint64>(1, &self.vrregs, out);
         slot::put::<slot::Uint32>(2, &self.vrsave, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -209,6 +221,10 @@ impl Message for UserPpc64VsxstateEntry {
     fn encode_to(&self, out: &mut Vec<u8>) {
         slot::put_repeated::<slot::Uint64>(1, &self.vsxregs, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -263,6 +279,10 @@ impl Message for UserPpc64TmRegsEntry {
             slot::put_message(4, &**item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -336,6 +356,10 @@ impl Message for ThreadInfoPpc64 {
             slot::put_message(6, &**item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -154,6 +154,10 @@ impl Message for UserRiscv64RegsEntry {
         slot::put::<slot::Uint64>(32, &self.t6, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_riscv64_regs_entry`.
@@ -230,6 +234,10 @@ impl Message for UserRiscv64DExtEntry {
         slot::put::<slot::Uint32>(2, &self.fcsr, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_riscv64_d_ext_entry`.
@@ -280,6 +288,10 @@ impl Message for ThreadInfoRiscv64 {
         slot::put_message(3, &self.gpregs, out);
         slot::put_message(4, &self.fpsimd, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

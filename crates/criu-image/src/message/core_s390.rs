@@ -50,6 +50,10 @@ impl Message for UserS390RegsEntry {
         slot::put::<slot::Uint32>(6, &self.system_call, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_s390_regs_entry`.
@@ -97,6 +101,10 @@ impl Message for UserS390VxrsLowEntry {
         slot::put_repeated::<slot::Uint64>(1, &self.regs, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_s390_vxrs_low_entry`.
@@ -137,6 +145,10 @@ impl Message for UserS390VxrsHighEntry {
         slot::put_repeated::<slot::Uint64>(1, &self.regs, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_s390_vxrs_high_entry`.
@@ -176,6 +188,10 @@ impl Message for UserS390FpregsEntry {
         slot::put::<slot::Uint32>(1, &self.fpc, out);
         slot::put_repeated::<slot::Uint64>(2, &self.fprs, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -220,6 +236,10 @@ impl Message for UserS390GsCbEntry {
         slot::put_repeated::<slot::Uint64>(1, &self.regs, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_s390_gs_cb_entry`.
@@ -259,6 +279,10 @@ impl Message for UserS390RiEntry {
         slot::put::<slot::Uint32>(1, &self.ri_on, out);
         slot::put_repeated::<slot::Uint64>(2, &self.regs, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -336,6 +360,10 @@ impl Message for ThreadInfoS390 {
             slot::put_message(8, &**item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

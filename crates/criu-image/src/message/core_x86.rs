@@ -148,6 +148,10 @@ impl Message for UserX86RegsEntry {
         slot::put_optional::<slot::Enum<UserX86RegsMode>>(28, self.mode.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_x86_regs_entry`.
@@ -221,6 +225,10 @@ impl Message for UserX86CetEntry {
         slot::put::<slot::Uint64>(2, &self.ssp, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_x86_cet_entry`.
@@ -293,6 +301,10 @@ impl Message for UserX86XsaveEntry {
             slot::put_message(9, &**item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -385,6 +397,10 @@ impl Message for UserX86FpregsEntry {
             slot::put_message(13, &**item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -489,6 +505,10 @@ impl Message for UserDescT {
         slot::put::<slot::Bool>(10, &self.usable, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `user_desc_t`.
@@ -549,6 +569,10 @@ impl Message for ThreadInfoX86 {
             slot::put_message(4, item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

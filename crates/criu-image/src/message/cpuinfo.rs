@@ -73,6 +73,10 @@ impl Message for CpuinfoX86Entry {
         slot::put_optional::<slot::Uint32>(10, self.xsave_size_max.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `cpuinfo_x86_entry`.
@@ -129,6 +133,10 @@ impl Message for CpuinfoPpc64Entry {
         slot::put_repeated::<slot::Uint64>(2, &self.hwcap, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `cpuinfo_ppc64_entry`.
@@ -175,6 +183,10 @@ impl Message for CpuinfoS390Entry {
     fn encode_to(&self, out: &mut Vec<u8>) {
         slot::put_repeated::<slot::Uint64>(2, &self.hwcap, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -229,6 +241,10 @@ impl Message for CpuinfoEntry {
             slot::put_message(3, item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -102,6 +102,10 @@ impl Message for CredsEntry {
         slot::put_repeated::<slot::Uint32>(19, &self.cap_amb, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `creds_entry`.

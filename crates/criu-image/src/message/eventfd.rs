@@ -43,6 +43,10 @@ impl Message for EventfdFileEntry {
         slot::put::<slot::Uint64>(4, &self.counter, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `eventfd_file_entry`.

@@ -55,6 +55,10 @@ impl Message for EventpollTfdEntry {
         slot::put_optional::<slot::Uint64>(7, self.pos.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `eventpoll_tfd_entry`.
@@ -112,6 +116,10 @@ impl Message for EventpollFileEntry {
             slot::put_message(4, item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -35,6 +35,10 @@ impl Message for ExtFileEntry {
         slot::put_message(5, &self.fown, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `ext_file_entry`.

@@ -69,6 +69,10 @@ impl Message for FdinfoEntry {
         slot::put_optional::<slot::Text>(5, self.xattr_security_selinux.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `fdinfo_entry`.
@@ -234,6 +238,10 @@ impl Message for FileEntry {
             slot::put_message(22, &**item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -49,6 +49,10 @@ impl Message for FhEntry {
         slot::put_optional::<slot::Uint32>(5, self.mnt_id.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `fh_entry`.
@@ -98,6 +102,10 @@ impl Message for IrmapCacheEntry {
         slot::put::<slot::Uint64>(2, &self.inode, out);
         slot::put::<slot::Text>(3, &self.path, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

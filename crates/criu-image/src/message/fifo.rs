@@ -42,6 +42,10 @@ impl Message for FifoEntry {
         slot::put_optional::<slot::Bool>(4, self.wait_writer.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `fifo_entry`.

@@ -50,6 +50,10 @@ impl Message for FileLockEntry {
         slot::put::<slot::Int64>(6, &self.len, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `file_lock_entry`.

@@ -46,6 +46,10 @@ impl Message for FownEntry {
         slot::put::<slot::Uint32>(5, &self.pid, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `fown_entry`.

@@ -38,6 +38,10 @@ impl Message for FsEntry {
         slot::put_optional::<slot::Uint32>(3, self.umask.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `fs_entry`.

@@ -59,6 +59,10 @@ impl Message for InotifyWdEntry {
         slot::put_message(7, &self.f_handle, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `inotify_wd_entry`.
@@ -117,6 +121,10 @@ impl Message for InotifyFileEntry {
         }
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `inotify_file_entry`.
@@ -162,6 +170,10 @@ impl Message for FanotifyInodeMarkEntry {
         slot::put_message(2, &self.f_handle, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `fanotify_inode_mark_entry`.
@@ -204,6 +216,10 @@ impl Message for FanotifyMountMarkEntry {
         slot::put::<slot::Uint32>(1, &self.mnt_id, out);
         slot::put_optional::<slot::Text>(2, self.path.as_ref(), out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -276,6 +292,10 @@ impl Message for FanotifyMarkEntry {
         }
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `fanotify_mark_entry`.
@@ -342,6 +362,10 @@ impl Message for FanotifyFileEntry {
             slot::put_message(6, item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -75,6 +75,10 @@ impl Message for GhostFileEntry {
         slot::put_optional::<slot::Text>(11, self.symlnk_target.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `ghost_file_entry`.
@@ -126,6 +130,10 @@ impl Message for GhostChunkEntry {
         slot::put::<slot::Uint64>(1, &self.len, out);
         slot::put::<slot::Uint64>(2, &self.off, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -30,6 +30,10 @@ impl Message for ImgStreamerRequestEntry {
         slot::put::<slot::Text>(1, &self.filename, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `img_streamer_request_entry`.
@@ -65,6 +69,10 @@ impl Message for ImgStreamerReplyEntry {
     fn encode_to(&self, out: &mut Vec<u8>) {
         slot::put::<slot::Bool>(1, &self.exists, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

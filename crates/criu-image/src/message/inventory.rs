@@ -37,6 +37,10 @@ impl Message for PluginsEntry {
         slot::put_repeated::<slot::Text>(12, &self.plugins, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `plugins_entry`.
@@ -132,6 +136,10 @@ impl Message for InventoryEntry {
         slot::put_optional::<slot::Uint32>(15, self.compress.as_ref(), out);
         slot::put_optional::<slot::Uint32>(16, self.compress_block_size.as_ref(), out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -54,6 +54,10 @@ impl Message for IpcDescEntry {
         slot::put::<slot::Uint32>(7, &self.id, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `ipc_desc_entry`.

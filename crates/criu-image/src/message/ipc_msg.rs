@@ -35,6 +35,10 @@ impl Message for IpcMsg {
         slot::put::<slot::Uint32>(2, &self.msize, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `ipc_msg`.
@@ -81,6 +85,10 @@ impl Message for IpcMsgEntry {
         slot::put::<slot::Uint32>(2, &self.qbytes, out);
         slot::put::<slot::Uint32>(3, &self.qnum, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -35,6 +35,10 @@ impl Message for IpcSemEntry {
         slot::put::<slot::Uint32>(2, &self.nsems, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `ipc_sem_entry`.

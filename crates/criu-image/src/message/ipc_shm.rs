@@ -43,6 +43,10 @@ impl Message for IpcShmEntry {
         slot::put_optional::<slot::Uint32>(4, self.hugetlb_flag.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `ipc_shm_entry`.

@@ -94,6 +94,10 @@ impl Message for IpcVarEntry {
         slot::put_optional::<slot::Uint32>(17, self.shm_next_id.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `ipc_var_entry`.

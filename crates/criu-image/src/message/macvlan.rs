@@ -34,6 +34,10 @@ impl Message for MacvlanLinkEntry {
         slot::put_optional::<slot::Uint32>(2, self.flags.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `macvlan_link_entry`.

@@ -47,6 +47,10 @@ impl Message for MemfdFileEntry {
         slot::put::<slot::Uint32>(5, &self.inode_id, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `memfd_file_entry`.
@@ -120,6 +124,10 @@ impl Message for MemfdInodeEntry {
         slot::put_optional::<slot::Uint32>(8, self.hugetlb_flag.as_ref(), out);
         slot::put_optional::<slot::Uint32>(9, self.mode.as_ref(), out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

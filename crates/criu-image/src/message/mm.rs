@@ -39,6 +39,10 @@ impl Message for AioRingEntry {
         slot::put::<slot::Uint32>(3, &self.ring_len, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `aio_ring_entry`.
@@ -146,6 +150,10 @@ impl Message for MmEntry {
         }
         slot::put_optional::<slot::Bool>(17, self.thp_disabled.as_ref(), out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -101,6 +101,10 @@ impl Message for MntEntry {
         slot::put_optional::<slot::Text>(18, self.ext_key.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `mnt_entry`.

@@ -102,6 +102,10 @@ impl Message for NetDeviceEntry {
         }
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `net_device_entry`.
@@ -157,6 +161,10 @@ impl Message for NetnsId {
         slot::put::<slot::Uint32>(1, &self.target_ns_id, out);
         slot::put::<slot::Int32>(2, &self.netnsid_value, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -250,6 +258,10 @@ impl Message for NetnsEntry {
             slot::put_message(10, item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -42,6 +42,10 @@ impl Message for NsFileEntry {
         slot::put::<slot::Uint32>(4, &self.flags, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `ns_file_entry`.

@@ -40,6 +40,10 @@ impl Message for PacketMclist {
         slot::put::<slot::Blob>(3, &self.addr, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `packet_mclist`.
@@ -103,6 +107,10 @@ impl Message for PacketRing {
         slot::put::<slot::Uint32>(6, &self.sizeof_priv, out);
         slot::put::<slot::Uint32>(7, &self.features, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -237,6 +245,10 @@ impl Message for PacketSockEntry {
         }
         slot::put_optional::<slot::Uint32>(20, self.ns_id.as_ref(), out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

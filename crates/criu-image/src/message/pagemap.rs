@@ -30,6 +30,10 @@ impl Message for PagemapHead {
         slot::put::<slot::Uint32>(1, &self.pages_id, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `pagemap_head`.
@@ -88,6 +92,10 @@ impl Message for PagemapEntry {
         }
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `pagemap_entry`.
@@ -138,6 +146,10 @@ impl Message for PagemapBlocks {
         slot::put::<slot::Uint64>(2, &self.total_payload_size, out);
         slot::put::<slot::Uint32>(3, &self.pages_per_block, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

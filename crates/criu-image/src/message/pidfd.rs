@@ -47,6 +47,10 @@ impl Message for PidfdEntry {
         slot::put_message(5, &self.fown, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `pidfd_entry`.

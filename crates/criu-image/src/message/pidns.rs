@@ -34,6 +34,10 @@ impl Message for PidnsEntry {
         slot::put_optional::<slot::Text>(1, self.ext_key.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `pidns_entry`.

@@ -51,6 +51,10 @@ impl Message for PipeEntry {
         slot::put_optional::<slot::Uint32>(6, self.gid.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `pipe_entry`.

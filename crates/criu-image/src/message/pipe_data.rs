@@ -38,6 +38,10 @@ impl Message for PipeDataEntry {
         slot::put_optional::<slot::Uint32>(3, self.size.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `pipe_data_entry`.

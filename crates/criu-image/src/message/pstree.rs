@@ -46,6 +46,10 @@ impl Message for PstreeEntry {
         slot::put_repeated::<slot::Uint32>(5, &self.threads, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `pstree_entry`.

@@ -87,6 +87,10 @@ impl Message for RegFileEntry {
         slot::put_optional::<slot::Uint32>(14, self.checksum_parameter.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `reg_file_entry`.

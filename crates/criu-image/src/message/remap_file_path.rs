@@ -40,6 +40,10 @@ impl Message for RemapFilePathEntry {
         slot::put_optional::<slot::Enum<RemapType>>(3, self.remap_type.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `remap_file_path_entry`.

@@ -34,6 +34,10 @@ impl Message for RlimitEntry {
         slot::put::<slot::Uint64>(2, &self.max, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `rlimit_entry`.

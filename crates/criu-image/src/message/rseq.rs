@@ -42,6 +42,10 @@ impl Message for RseqEntry {
         slot::put_optional::<slot::Uint64>(4, self.rseq_cs_pointer.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `rseq_entry`.

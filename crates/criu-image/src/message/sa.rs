@@ -50,6 +50,10 @@ impl Message for SaEntry {
         slot::put_optional::<slot::Uint64>(6, self.mask_extended.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `sa_entry`.

@@ -38,6 +38,10 @@ impl Message for SeccompFilter {
         slot::put_optional::<slot::Uint32>(3, self.flags.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `seccomp_filter`.
@@ -83,6 +87,10 @@ impl Message for SeccompEntry {
             slot::put_message(1, item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -30,6 +30,10 @@ impl Message for SiginfoEntry {
         slot::put::<slot::Blob>(1, &self.siginfo, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `siginfo_entry`.
@@ -71,6 +75,10 @@ impl Message for SignalQueueEntry {
             slot::put_message(1, item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

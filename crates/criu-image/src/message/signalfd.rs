@@ -43,6 +43,10 @@ impl Message for SignalfdEntry {
         slot::put::<slot::Uint64>(4, &self.sigmask, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `signalfd_entry`.

@@ -94,6 +94,10 @@ impl Message for SitEntry {
         slot::put_repeated::<slot::Uint32>(16, &self.relay_prefix, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `sit_entry`.

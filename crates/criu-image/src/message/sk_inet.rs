@@ -49,6 +49,10 @@ impl Message for IpOptsRawEntry {
         slot::put_repeated::<slot::Uint32>(4, &self.icmpv_filter, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `ip_opts_raw_entry`.
@@ -111,6 +115,10 @@ impl Message for IpOptsEntry {
         slot::put_optional::<slot::Uint32>(6, self.tos.as_ref(), out);
         slot::put_optional::<slot::Uint32>(7, self.ttl.as_ref(), out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -237,6 +245,10 @@ impl Message for InetSkEntry {
         }
         slot::put_optional::<slot::Uint32>(21, self.uid.as_ref(), out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

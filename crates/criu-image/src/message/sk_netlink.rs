@@ -76,6 +76,10 @@ impl Message for NetlinkSkEntry {
         slot::put_optional::<slot::Uint32>(13, self.ns_id.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `netlink_sk_entry`.

@@ -128,6 +128,10 @@ impl Message for SkOptsEntry {
         slot::put_optional::<slot::Uint32>(25, self.so_buf_lock.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `sk_opts_entry`.

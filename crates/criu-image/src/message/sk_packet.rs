@@ -34,6 +34,10 @@ impl Message for ScmEntry {
         slot::put_repeated::<slot::Uint32>(2, &self.rights, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `scm_entry`.
@@ -80,6 +84,10 @@ impl Message for SkUcredEntry {
         slot::put::<slot::Uint32>(2, &self.gid, out);
         slot::put::<slot::Uint32>(3, &self.pid, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -136,6 +144,10 @@ impl Message for SkPacketEntry {
             slot::put_message(128, &**item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

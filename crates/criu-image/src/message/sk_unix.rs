@@ -40,6 +40,10 @@ impl Message for FilePermsEntry {
         slot::put::<slot::Uint32>(3, &self.gid, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `file_perms_entry`.
@@ -153,6 +157,10 @@ impl Message for UnixSkEntry {
         slot::put_optional::<slot::Uint32>(16, self.ns_id.as_ref(), out);
         slot::put_optional::<slot::Sint32>(17, self.mnt_id.as_ref(), out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -84,6 +84,10 @@ impl Message for DumpStatsEntry {
         slot::put_optional::<slot::Uint64>(14, self.shpages_written.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `dump_stats_entry`.
@@ -151,6 +155,10 @@ impl Message for RestoreStatsEntry {
         slot::put_optional::<slot::Uint64>(5, self.pages_restored.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `restore_stats_entry`.
@@ -204,6 +212,10 @@ impl Message for StatsEntry {
             slot::put_message(2, &**item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

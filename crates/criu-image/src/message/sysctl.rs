@@ -40,6 +40,10 @@ impl Message for SysctlEntry {
         slot::put_optional::<slot::Text>(3, self.sarg.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `sysctl_entry`.

@@ -50,6 +50,10 @@ impl Message for TcpOptsEntry {
         slot::put_optional::<slot::Uint32>(5, self.keepintvl.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `tcp_opts_entry`.
@@ -155,6 +159,10 @@ impl Message for TcpStreamEntry {
         slot::put_optional::<slot::Uint32>(16, self.rcv_wnd.as_ref(), out);
         slot::put_optional::<slot::Uint32>(17, self.rcv_wup.as_ref(), out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -34,6 +34,10 @@ impl Message for Timeval {
         slot::put::<slot::Uint64>(2, &self.tv_usec, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `timeval`.

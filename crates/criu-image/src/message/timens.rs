@@ -34,6 +34,10 @@ impl Message for Timespec {
         slot::put::<slot::Uint64>(2, &self.tv_nsec, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `timespec`.
@@ -76,6 +80,10 @@ impl Message for TimensEntry {
         slot::put_message(1, &self.monotonic, out);
         slot::put_message(2, &self.boottime, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -42,6 +42,10 @@ impl Message for ItimerEntry {
         slot::put::<slot::Uint64>(4, &self.vusec, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `itimer_entry`.
@@ -123,6 +127,10 @@ impl Message for PosixTimerEntry {
         slot::put_optional::<slot::Int32>(11, self.notify_thread_id.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `posix_timer_entry`.
@@ -184,6 +192,10 @@ impl Message for TaskTimersEntry {
             slot::put_message(4, item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

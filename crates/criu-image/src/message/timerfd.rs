@@ -67,6 +67,10 @@ impl Message for TimerfdEntry {
         slot::put::<slot::Uint64>(10, &self.insec, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `timerfd_entry`.

@@ -45,6 +45,10 @@ impl Message for WinsizeEntry {
         slot::put::<slot::Uint32>(4, &self.ws_ypixel, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `winsize_entry`.
@@ -114,6 +118,10 @@ impl Message for TermiosEntry {
         slot::put_repeated::<slot::Uint32>(8, &self.c_cc, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `termios_entry`.
@@ -159,6 +167,10 @@ impl Message for TtyPtyEntry {
         slot::put::<slot::Uint32>(1, &self.index, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `tty_pty_entry`.
@@ -198,6 +210,10 @@ impl Message for TtyDataEntry {
         slot::put::<slot::Uint32>(1, &self.tty_id, out);
         slot::put::<slot::Blob>(2, &self.data, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 
@@ -302,6 +318,10 @@ impl Message for TtyInfoEntry {
         slot::put_optional::<slot::Uint32>(15, self.gid.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `tty_info_entry`.
@@ -369,6 +389,10 @@ impl Message for TtyFileEntry {
         slot::put_message(4, &self.fown, out);
         slot::put_optional::<slot::Uint32>(6, self.regf_id.as_ref(), out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

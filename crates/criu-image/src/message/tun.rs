@@ -42,6 +42,10 @@ impl Message for TunfileEntry {
         slot::put_optional::<slot::Uint32>(4, self.ns_id.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `tunfile_entry`.
@@ -98,6 +102,10 @@ impl Message for TunLinkEntry {
         slot::put::<slot::Uint32>(4, &self.vnethdr, out);
         slot::put::<slot::Uint32>(5, &self.sndbuf, out);
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -39,6 +39,10 @@ impl Message for UidGidExtent {
         slot::put::<slot::Uint32>(3, &self.count, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `uid_gid_extent`.
@@ -96,6 +100,10 @@ impl Message for UsernsEntry {
             slot::put_message(3, item, out);
         }
         self.unknown.encode_to(out);
+    }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
     }
 }
 

@@ -34,6 +34,10 @@ impl Message for UtsnsEntry {
         slot::put::<slot::Text>(2, &self.domainname, out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `utsns_entry`.

@@ -66,6 +66,10 @@ impl Message for VmaEntry {
         slot::put_optional::<slot::Uint32>(10, self.fdflags.as_ref(), out);
         self.unknown.encode_to(out);
     }
+
+    fn unknown_mut(&mut self) -> &mut UnknownFields {
+        &mut self.unknown
+    }
 }
 
 /// Describes `vma_entry`.

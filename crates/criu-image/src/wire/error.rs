@@ -44,7 +44,7 @@ pub enum DecodeErrorKind {
         /// The wire type, 6 or 7.
         wire_type: u8,
     },
-    /// A known field has a wire type that its type does not have.
+    /// A required field has a wire type that its type does not have.
     #[error("wire type {found:?} where {expected:?} was expected")]
     WrongWireType {
         /// The wire type that the field's type has.
@@ -69,6 +69,13 @@ pub enum DecodeErrorKind {
     TooDeep {
         /// The deepest nesting that is decoded.
         limit: u32,
+    },
+    /// The decoded message would take more memory than
+    /// [`memory_limit`](super::memory_limit).
+    #[error("message takes more than {limit} bytes of memory")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
     },
     /// A required field is missing.
     #[error("required field `{field}` is missing")]

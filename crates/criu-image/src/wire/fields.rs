@@ -1,5 +1,6 @@
 //! Walks the fields of an encoded message without allocating.
 
+use super::budget::Budget;
 use super::{DecodeError, DecodeErrorKind, RECURSION_LIMIT};
 
 /// How a value is laid out on the wire.
@@ -41,6 +42,7 @@ pub struct Field<'a> {
     rest: &'a [u8],
     offset: usize,
     depth: u32,
+    budget: Option<&'a Budget>,
 }
 
 impl<'a> Field<'a> {
@@ -97,7 +99,39 @@ impl<'a> Field<'a> {
         };
         // The value ends where the field ends.
         let offset = self.offset + self.bytes.len() - bytes.len();
-        Fields::nested(bytes, offset, self.depth + 1)
+        self.nested(bytes, offset, self.depth + 1)
+    }
+
+    /// Walks bytes that are part of this field.
+    pub(super) fn nested<'b>(
+        &self,
+        bytes: &'b [u8],
+        offset: usize,
+        depth: u32,
+    ) -> Result<Fields<'b>, DecodeError>
+    where
+        'a: 'b,
+    {
+        if depth > RECURSION_LIMIT {
+            let limit = RECURSION_LIMIT;
+            return Err(DecodeError::new(DecodeErrorKind::TooDeep { limit }, offset));
+        }
+        Ok(Fields {
+            bytes,
+            position: 0,
+            base: offset,
+            depth,
+            budget: self.budget,
+        })
+    }
+
+    /// Accounts for memory that the field's value takes.
+    #[inline]
+    pub(super) fn take_memory(&self, count: usize, size: usize) -> Result<(), DecodeError> {
+        match self.budget {
+            Some(budget) => budget.take(count, size, self.offset),
+            None => Ok(()),
+        }
     }
 
     /// The error of a field whose type has another wire type.
@@ -125,6 +159,7 @@ pub struct Fields<'a> {
     position: usize,
     base: usize,
     depth: u32,
+    budget: Option<&'a Budget>,
 }
 
 impl<'a> Fields<'a> {
@@ -136,24 +171,16 @@ impl<'a> Fields<'a> {
             position: 0,
             base: 0,
             depth: 0,
+            budget: None,
         }
     }
 
-    pub(super) fn nested(bytes: &'a [u8], base: usize, depth: u32) -> Result<Self, DecodeError> {
-        if depth > RECURSION_LIMIT {
-            return Err(DecodeError::new(
-                DecodeErrorKind::TooDeep {
-                    limit: RECURSION_LIMIT,
-                },
-                base,
-            ));
+    /// Starts at the beginning of an outermost message that is going to be kept.
+    pub(super) fn within_budget(bytes: &'a [u8], budget: &'a Budget) -> Self {
+        Self {
+            budget: Some(budget),
+            ..Self::new(bytes)
         }
-        Ok(Self {
-            bytes,
-            position: 0,
-            base,
-            depth,
-        })
     }
 
     /// Byte offset in the outermost message of the field that comes next.
@@ -185,6 +212,7 @@ impl<'a> Fields<'a> {
             rest: &self.bytes[self.position..],
             offset: self.base + start,
             depth: self.depth,
+            budget: self.budget,
         })
     }
 

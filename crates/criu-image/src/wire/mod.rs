@@ -22,10 +22,12 @@
 //! As every protobuf parser does, decoding takes fields in any order, packed and unpacked lists
 //! whatever the schema says, lists in several pieces, varints longer than needed (up to ten bytes),
 //! the last of several values of a single field, and merges repeated occurrences of a single
-//! message field. It refuses truncated values, varints over ten bytes, field number 0, a known
-//! field with a foreign wire type, groups that do not close, and nesting over
-//! [`RECURSION_LIMIT`]. Encoding is canonical: ascending field numbers, then unknown fields.
+//! message field. A known field with a foreign wire type counts as unknown. It refuses truncated
+//! values, varints over ten bytes, field number 0, groups that do not close, nesting over
+//! [`RECURSION_LIMIT`], and what would take more than [`memory_limit`]. Encoding is canonical:
+//! ascending field numbers, then unknown fields.
 
+mod budget;
 mod error;
 mod fields;
 pub mod slot;
@@ -34,6 +36,9 @@ use std::fmt::Debug;
 
 use crate::schema::MessageDescriptor;
 
+use self::budget::Budget;
+
+pub use self::budget::memory_limit;
 pub use self::error::{DecodeError, DecodeErrorKind};
 pub use self::fields::{Field, Fields, Value, WireType, write_tag, write_varint};
 
@@ -52,14 +57,18 @@ pub trait Message: Sized + Default + Clone + Debug + PartialEq {
     /// Appends the encoded message to `out`.
     fn encode_to(&self, out: &mut Vec<u8>);
 
+    /// The fields beyond the schema, and those whose wire type is not the schema's.
+    fn unknown_mut(&mut self) -> &mut UnknownFields;
+
     /// Decodes a whole message.
     ///
     /// # Errors
     ///
-    /// Fails on bytes that are no protobuf, on values that do not fit their fields, and on missing
-    /// required fields.
+    /// Fails on bytes that are no protobuf, on missing required fields, and on messages that take
+    /// more memory than [`memory_limit`].
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        slot::decode_fields(Fields::new(bytes))
+        let budget = Budget::new(memory_limit(bytes.len()));
+        slot::decode_fields(Fields::within_budget(bytes, &budget))
     }
 
     /// Encodes the message into a new buffer.

@@ -208,7 +208,9 @@ pub fn take_repeated<C: Codec>(
     {
         return take_packed::<C>(items, field, bytes);
     }
-    items.push(take::<C>(field)?);
+    let item = take::<C>(field)?;
+    reserve(items, field)?;
+    items.push(item);
     Ok(())
 }
 
@@ -219,8 +221,9 @@ pub fn take_required_message<M: Message>(
     seen: &mut Seen,
     index: u32,
 ) -> Result<(), DecodeError> {
+    let message = field.message()?;
     if !seen.mark(index) {
-        *item = decode_merged(field)?;
+        *item = decode_merged(field, message)?;
     }
     Ok(())
 }
@@ -230,8 +233,10 @@ pub fn take_optional_message<M: Message>(
     item: &mut Option<Box<M>>,
     field: &Field<'_>,
 ) -> Result<(), DecodeError> {
+    let message = field.message()?;
     if item.is_none() {
-        *item = Some(Box::new(decode_merged(field)?));
+        field.take_memory(1, size_of::<M>())?;
+        *item = Some(Box::new(decode_merged(field, message)?));
     }
     Ok(())
 }
@@ -241,8 +246,49 @@ pub fn take_repeated_message<M: Message>(
     items: &mut Vec<M>,
     field: &Field<'_>,
 ) -> Result<(), DecodeError> {
-    items.push(decode_fields(field.message()?)?);
+    let message = field.message()?;
+    reserve(items, field)?;
+    items.push(decode_fields(message)?);
     Ok(())
+}
+
+/// Makes room for the element at hand and, if it is the first, for those to come: growing step by
+/// step would take up to three times the memory.
+#[inline]
+fn reserve<T>(items: &mut Vec<T>, field: &Field<'_>) -> Result<(), DecodeError> {
+    if items.len() < items.capacity() {
+        return Ok(());
+    }
+    if !items.is_empty() {
+        return reserve_more(items, 1, field);
+    }
+    let later = later_values(field).count();
+    field.take_memory(later + 1, size_of::<T>())?;
+    items.reserve_exact(later + 1);
+    Ok(())
+}
+
+/// Makes room for `count` elements more: all that there are, or some of a list in pieces.
+fn reserve_more<T>(items: &mut Vec<T>, count: usize, field: &Field<'_>) -> Result<(), DecodeError> {
+    if items.is_empty() {
+        field.take_memory(count, size_of::<T>())?;
+        items.reserve_exact(count);
+    } else {
+        // Up to twice as much, so that very many pieces do not move the list as many times.
+        field.take_memory(count, 2 * size_of::<T>())?;
+        items.reserve(count);
+    }
+    Ok(())
+}
+
+/// The values of the later occurrences of a field.
+fn later_values<'a>(field: &Field<'a>) -> impl Iterator<Item = Value<'a>> {
+    let number = field.number();
+    // What is malformed there is reported by whoever walks the enclosing message.
+    Fields::new(field.rest())
+        .map_while(Result::ok)
+        .filter(move |later| later.number() == number)
+        .map(|later| later.value())
 }
 
 /// Appends a required field, or a set optional one.
@@ -300,15 +346,24 @@ pub(super) fn decode_fields<M: Message>(fields: Fields<'_>) -> Result<M, DecodeE
     };
     let mut message = M::default();
     let mut seen = Seen::default();
+    let mut foreign = None;
     let start = fields.offset();
     for field in fields {
         let field = field.map_err(within_message)?;
-        message.merge_field(&field, &mut seen).map_err(|error| {
-            let name = descriptor
-                .field(field.number())
-                .map_or("unknown field", |known| known.name);
-            within_message(error.within(name))
-        })?;
+        let Err(error) = message.merge_field(&field, &mut seen) else {
+            continue;
+        };
+        let name = descriptor
+            .field(field.number())
+            .map_or("unknown field", |known| known.name);
+        let error = within_message(error.within(name));
+        let is_foreign = matches!(error.kind(), DecodeErrorKind::WrongWireType { .. });
+        // One further on is about a message within.
+        if !is_foreign || error.offset() != field.offset() {
+            return Err(error);
+        }
+        message.unknown_mut().push(&field);
+        foreign.get_or_insert((name, error));
     }
     let required = descriptor
         .fields
@@ -316,6 +371,11 @@ pub(super) fn decode_fields<M: Message>(fields: Fields<'_>) -> Result<M, DecodeE
         .filter(|field| field.label == Label::Required);
     for (index, field) in required.enumerate() {
         if seen.0 & 1 << index == 0 {
+            if let Some((name, error)) = foreign
+                && name == field.name
+            {
+                return Err(error);
+            }
             let kind = DecodeErrorKind::MissingRequired { field: field.name };
             return Err(within_message(DecodeError::new(kind, start)));
         }
@@ -333,8 +393,17 @@ fn take_packed<C: Codec>(
     field: &Field<'_>,
     bytes: &[u8],
 ) -> Result<(), DecodeError> {
+    if !matches!(C::WIRE_TYPE, WireType::Varint | WireType::Fixed64) {
+        return Err(field.wrong_wire_type(C::WIRE_TYPE));
+    }
+    // Every varint ends with a byte under 0x80.
+    let count = match C::WIRE_TYPE {
+        WireType::Varint => bytes.iter().filter(|&&byte| byte < 0x80).count(),
+        _ => bytes.len() / 8,
+    };
+    reserve_more(items, count, field)?;
     let offset = field.offset() + field.as_bytes().len() - bytes.len();
-    let mut list = Fields::nested(bytes, offset, field.depth())?;
+    let mut list = field.nested(bytes, offset, field.depth())?;
     while !list.is_at_end() {
         let value = match C::WIRE_TYPE {
             WireType::Varint => Value::Varint(list.varint("packed element")?),
@@ -348,29 +417,28 @@ fn take_packed<C: Codec>(
 
 /// Decodes a single message field together with its later occurrences, which protobuf defines to
 /// be the same as one occurrence with all the bytes.
-fn decode_merged<M: Message>(field: &Field<'_>) -> Result<M, DecodeError> {
-    let first = field.message()?;
-    let mut pieces = Vec::new();
-    for later in Fields::new(field.rest()) {
-        // What is malformed there is reported by whoever walks the enclosing message.
-        let Ok(later) = later else { break };
-        if later.number() == field.number()
-            && let Value::Bytes(bytes) = later.value()
-        {
-            pieces.push(bytes);
-        }
-    }
-    if pieces.is_empty() {
-        return decode_fields(first);
-    }
+fn decode_merged<M: Message>(field: &Field<'_>, first: Fields<'_>) -> Result<M, DecodeError> {
     let Value::Bytes(bytes) = field.value() else {
         return Err(field.wrong_wire_type(WireType::Bytes));
     };
-    let mut merged = bytes.to_vec();
-    for piece in pieces {
+    let pieces = || {
+        later_values(field).filter_map(|value| match value {
+            Value::Bytes(bytes) => Some(bytes),
+            _ => None,
+        })
+    };
+    let later_len: usize = pieces().map(<[u8]>::len).sum();
+    if later_len == 0 {
+        return decode_fields(first);
+    }
+    let merged_len = bytes.len() + later_len;
+    field.take_memory(merged_len, 1)?;
+    let mut merged = Vec::with_capacity(merged_len);
+    merged.extend_from_slice(bytes);
+    for piece in pieces() {
         merged.extend_from_slice(piece);
     }
-    decode_fields(Fields::nested(&merged, first.offset(), field.depth() + 1)?)
+    decode_fields(field.nested(&merged, first.offset(), field.depth() + 1)?)
 }
 
 fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
