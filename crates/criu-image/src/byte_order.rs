@@ -31,6 +31,15 @@ impl ByteOrder {
         }
     }
 
+    /// Reads a 64-bit number.
+    #[must_use]
+    pub fn u64(self, bytes: [u8; 8]) -> u64 {
+        match self {
+            Self::Little => u64::from_le_bytes(bytes),
+            Self::Big => u64::from_be_bytes(bytes),
+        }
+    }
+
     /// Writes a 16-bit number.
     #[must_use]
     pub fn u16_bytes(self, number: u16) -> [u8; 2] {

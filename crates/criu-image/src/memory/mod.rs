@@ -181,7 +181,11 @@ impl Memory {
     ///
     /// Fails when the source cannot be read.
     pub fn shared_ids(&self) -> Result<Vec<u64>> {
-        self.checkpoint.ids_of(ImageKind::ShmemPagemap)
+        let mut ids = self.checkpoint.ids_of(ImageKind::ShmemPagemap)?;
+        ids.extend(self.checkpoint.ids_of(ImageKind::ShmPagesOld)?);
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
     }
 
     /// Finds out what lies behind an area.

@@ -4,12 +4,19 @@
 //! pagemap   : pagemap_head { pages_id }, pagemap_entry*
 //! position  : sum of the entries before with PE_PRESENT, in the order of the file
 //! ```
+//!
+//! CRIU up to 0.4 wrote no pagemap; its pages file, named for the task or object, has it all:
+//!
+//! ```text
+//! pages     : u32 magic of a pagemap, { u64 address, bytes of one page }*
+//! ```
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::PageSize;
 use super::block::BLOCK_LIMIT;
+use crate::byte_order::ByteOrder;
 use crate::checkpoint::{Checkpoint, RandomAccess};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind::ImageKind;
@@ -51,6 +58,17 @@ pub(super) struct RawPagemap {
     block_sizes: Vec<u32>,
     pages: Option<Arc<dyn RandomAccess>>,
     pages_path: PathBuf,
+    /// What the pages file holds beside pages.
+    gaps: Gaps,
+}
+
+/// Bytes of a pages file that are no pages.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gaps {
+    /// In front of everything.
+    first: u64,
+    /// In front of every entry's pages.
+    each: u64,
 }
 
 #[derive(Debug)]
@@ -150,6 +168,7 @@ impl RawPagemap {
             entries: Vec::new(),
             block_sizes: Vec::new(),
             pages: None,
+            gaps: Gaps::default(),
         };
         while let Some(entry) = image.next_entry()? {
             let index = entry.index;
@@ -172,6 +191,86 @@ impl RawPagemap {
             })?);
         }
         Ok(Some(map))
+    }
+
+    /// Opens a pages file of CRIU 0.4, whose pages [`list_old`](Self::list_old) finds; `None` if
+    /// there is none.
+    pub(super) fn open_old(
+        checkpoint: &Checkpoint,
+        kind: ImageKind,
+        id: u64,
+    ) -> Result<Option<(Self, ByteOrder)>> {
+        let kind = match kind {
+            ImageKind::ShmemPagemap => ImageKind::ShmPagesOld,
+            _ => ImageKind::PagesOld,
+        };
+        let name = kind.file(id);
+        let path = checkpoint.source().location().join(&name);
+        let pages = match checkpoint.source().open_pages(&name) {
+            Ok(pages) => pages,
+            Err(error) if error.is_missing() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut magic = [0; 4];
+        let has_magic = pages.byte_len() >= OLD_GAPS.first;
+        if has_magic {
+            pages
+                .read_exact_at(&mut magic, 0)
+                .map_err(|error| Error::io("read", error).in_file(&path))?;
+        }
+        // Pages of today may have the same name, and begin with anything.
+        let order = [ByteOrder::Little, ByteOrder::Big]
+            .into_iter()
+            .find(|order| has_magic && Some(order.u32(magic)) == kind.magic());
+        Ok(order.map(|order| {
+            let map = Self {
+                path: path.clone(),
+                entries: Vec::new(),
+                block_sizes: Vec::new(),
+                pages: Some(pages),
+                pages_path: path,
+                gaps: OLD_GAPS,
+            };
+            (map, order)
+        }))
+    }
+
+    /// Lists the pages of a file that [`open_old`](Self::open_old) opened.
+    pub(super) fn list_old(
+        &mut self,
+        page_size: PageSize,
+        order: ByteOrder,
+        is_32_bit: bool,
+    ) -> Result<()> {
+        let Some(pages) = &self.pages else {
+            return Ok(());
+        };
+        let (len, step) = (pages.byte_len(), OLD_GAPS.each + page_size.bytes());
+        let mut at = OLD_GAPS.first;
+        while at < len {
+            let found = len - at;
+            if found < step {
+                let (what, expected) = ("page", step);
+                let reason = ErrorKind::Truncated {
+                    what,
+                    expected,
+                    found,
+                };
+                return Err(Error::from(reason).in_file(&self.path));
+            }
+            let mut address = [0; 8];
+            pages
+                .read_exact_at(&mut address, at)
+                .map_err(|error| Error::io("read", error).in_file(&self.path))?;
+            self.entries.push(RawEntry {
+                address: unsigned_extended(order.u64(address), is_32_bit),
+                page_count: 1,
+                flags: PE_PRESENT,
+                blocks: None,
+            });
+            at += step;
+        }
+        Ok(())
     }
 
     fn take(&mut self, entry: &PagemapEntry, is_32_bit: bool) -> Result<()> {
@@ -213,13 +312,8 @@ impl RawPagemap {
                 Some((count, blocks.pages_per_block))
             }
         };
-        // Kernels of 32-bit machines gave addresses to 64-bit CRIU with the sign extended.
-        let address = match entry.vaddr {
-            wide if is_32_bit && wide >= SIGN_EXTENDED => wide & 0xffff_ffff,
-            address => address,
-        };
         self.entries.push(RawEntry {
-            address,
+            address: unsigned_extended(entry.vaddr, is_32_bit),
             page_count,
             flags,
             blocks,
@@ -229,6 +323,9 @@ impl RawPagemap {
 
     /// The page size that fits the length of the pages file, if one does.
     pub(super) fn measured_page_size(&self) -> Option<PageSize> {
+        if self.gaps.each > 0 {
+            return None;
+        }
         let present = self
             .entries
             .iter()
@@ -274,12 +371,12 @@ impl RawPagemap {
             marks: Vec::new(),
             pages: self.pages,
             pages_path: self.pages_path,
-            payload_len: 0,
+            payload_len: self.gaps.first,
         };
         let mut next_block = 0u32;
         for (index, entry) in self.entries.iter().enumerate() {
             level
-                .place(entry, page, &mut next_block)
+                .place(entry, (page, self.gaps.each), &mut next_block)
                 .map_err(|error| in_file(index, error))?;
         }
         level.ranges.sort_by_key(|range| range.start);
@@ -296,7 +393,12 @@ impl RawPagemap {
 }
 
 impl Level {
-    fn place(&mut self, entry: &RawEntry, page: u64, next_block: &mut u32) -> Result<()> {
+    fn place(
+        &mut self,
+        entry: &RawEntry,
+        (page, gap): (u64, u64),
+        next_block: &mut u32,
+    ) -> Result<()> {
         let too_far = || inconsistent("pages beyond the end of the address space");
         let len = entry.page_count.checked_mul(page).ok_or_else(too_far)?;
         let (start, end) = (
@@ -318,7 +420,7 @@ impl Level {
                 .checked_next_multiple_of(page)
                 .ok_or_else(too_far)?;
         }
-        let position = self.payload_len;
+        let position = self.payload_len.checked_add(gap).ok_or_else(too_far)?;
         let Some((count, pages_per_block)) = entry.blocks else {
             self.payload_len = position.checked_add(len).ok_or_else(too_far)?;
             self.push(Range {
@@ -396,12 +498,23 @@ impl Level {
     }
 }
 
+/// Takes back that 64-bit CRIU was given addresses of 32-bit tasks with the sign extended.
+fn unsigned_extended(address: u64, is_32_bit: bool) -> u64 {
+    match address {
+        wide if is_32_bit && wide >= SIGN_EXTENDED => wide & 0xffff_ffff,
+        address => address,
+    }
+}
+
 fn inconsistent(detail: &str) -> Error {
     ErrorKind::Inconsistent {
         detail: detail.to_owned(),
     }
     .into()
 }
+
+/// The magic, and the address of each page.
+const OLD_GAPS: Gaps = Gaps { first: 4, each: 8 };
 
 /// Least address that is one of the upper half of a 32-bit address space, sign-extended.
 const SIGN_EXTENDED: u64 = 0xffff_ffff_8000_0000;

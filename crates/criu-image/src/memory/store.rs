@@ -68,7 +68,12 @@ impl PageStore {
         page_size: impl FnOnce(&RawPagemap) -> PageSize,
     ) -> Result<Option<(Self, PageSize)>> {
         let Some(first) = RawPagemap::read(checkpoint, kind, id, is_32_bit)? else {
-            return Ok(None);
+            let Some((mut old, order)) = RawPagemap::open_old(checkpoint, kind, id)? else {
+                return Ok(None);
+            };
+            let page_size = page_size(&old);
+            old.list_old(page_size, order, is_32_bit)?;
+            return Ok(Some((Self::of(vec![old.place(page_size)?]), page_size)));
         };
         let page_size = page_size(&first);
         let mut needs_parent = first.needs_parent();
@@ -83,12 +88,17 @@ impl PageStore {
             levels.push(map.place(page_size)?);
             here = parent;
         }
+        Ok(Some((Self::of(levels), page_size)))
+    }
+
+    /// Puts levels over each other, the newest first.
+    fn of(mut levels: Vec<Level>) -> Self {
         let mut segments = Vec::new();
         for (depth, level) in levels.iter_mut().enumerate().rev() {
             let depth = u32::try_from(depth).unwrap_or(u32::MAX);
             segments = resolve(&std::mem::take(&mut level.ranges), depth, &segments);
         }
-        Ok(Some((Self { levels, segments }, page_size)))
+        Self { levels, segments }
     }
 
     /// A store without pages.
