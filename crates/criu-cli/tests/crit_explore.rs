@@ -79,7 +79,7 @@ fn answers_tell_what_the_fixtures_hold() {
         ("4.3/tree", "threads", "criu-testkit-ta"),
         ("4.3/container", "mounts", "└─/tmp"),
         ("4.3/container", "ns", "host name fixture"),
-        ("4.2/user-namespace", "ns", "uid 0=0+1"),
+        ("4.3/user-container", "ns", "uid 0=0+1"),
         ("4.3/container", "net", "127.0.0.1/8 ::1/128"),
         ("4.3/container", "env", "\tPATH="),
         ("4.3/container", "args", "/target --keep /state"),

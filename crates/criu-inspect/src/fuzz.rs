@@ -7,6 +7,7 @@ use criu_image::{ImageReader, fuzz};
 
 use crate::explore::Explorer;
 use crate::json::{DecodeOptions, EncodeOptions, Payloads, Style, decode, encode};
+use crate::verify::verify;
 
 /// Prints bytes as an image in every style, and makes the image of the text again.
 ///
@@ -42,7 +43,8 @@ pub fn json_text(bytes: &[u8]) {
     }
 }
 
-/// Takes bytes for the files of a checkpoint and asks every question about it.
+/// Takes bytes for the files of a checkpoint and asks every question about it, also
+/// whether it is whole.
 pub fn explore(bytes: &[u8]) {
     let mut explorer = Explorer::new(fuzz::checkpoint_of(bytes));
     let mut text = Vec::new();
@@ -63,6 +65,7 @@ pub fn explore(bytes: &[u8]) {
     ));
     drop((explorer.cgroups(), explorer.credentials()));
     drop((explorer.signals(), explorer.timers()));
+    drop(verify(explorer.checkpoint(), &()));
 }
 
 fn print(bytes: &[u8], options: DecodeOptions) -> Option<Vec<u8>> {

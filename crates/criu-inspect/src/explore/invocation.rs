@@ -1,21 +1,21 @@
 //! How tasks were started: arguments and environment, out of their memory.
 
-use bstr::BString;
+use bstr::{BStr, BString, ByteSlice};
 use criu_image::Checkpoint;
 use criu_image::memory::{Content, Memory, MemoryOptions};
+use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use super::{Explorer, Partial, Warning};
 
 /// Strings that a task was started with.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskStrings {
     /// The task.
     pub pid: u32,
-    /// Arguments, the program's name first; or variables, as `NAME=value`.
-    #[serde(serialize_with = "texts")]
-    pub strings: Vec<BString>,
+    /// The strings, with a zero byte between them and none at the end.
+    pub bytes: BString,
 }
 
 #[derive(Clone, Copy)]
@@ -39,42 +39,81 @@ impl Explorer {
     fn strings(&mut self, which: Which) -> Partial<Vec<TaskStrings>> {
         let memory = Memory::open(&self.checkpoint, MemoryOptions::default());
         let mut tasks = Vec::new();
+        let mut budget = BUDGET;
         if let Some(memory) = self.wanted(memory) {
             for pid in self.living() {
-                if let Some(strings) = self.strings_of(&memory, pid, which) {
-                    tasks.push(TaskStrings { pid, strings });
+                if let Some(strings) = self.strings_of(&memory, pid, which, budget) {
+                    budget -= strings.bytes.len() as u64;
+                    tasks.push(strings);
                 }
             }
         }
         self.answer(tasks)
     }
 
-    fn strings_of(&mut self, memory: &Memory, pid: u32, which: Which) -> Option<Vec<BString>> {
+    /// Reads the strings of a task, `budget` bytes at most.
+    fn strings_of(
+        &mut self,
+        memory: &Memory,
+        pid: u32,
+        which: Which,
+        budget: u64,
+    ) -> Option<TaskStrings> {
         let mm = self.wanted(self.checkpoint.mm(pid))?;
         let (start, end) = match which {
             Which::Arguments => (mm.mm_arg_start, mm.mm_arg_end),
             Which::Environment => (mm.mm_env_start, mm.mm_env_end),
         };
-        let len = end.saturating_sub(start).min(STRINGS_LIMIT);
-        let mut bytes = vec![0; usize::try_from(len).ok()?];
+        let wanted = end.saturating_sub(start);
+        let mut bytes = vec![0; usize::try_from(wanted.min(STRINGS_LIMIT).min(budget)).ok()?];
         let space = self.wanted(memory.task(pid))?;
         let read = self.wanted(space.read_at(start, &mut bytes))?;
-        if read < bytes.len() {
-            let address = start + read as u64;
+        if (read as u64) < wanted {
+            let address = start.saturating_add(read as u64);
             let content = space.span_at(address).map(|span| span.content);
+            let reason = match read == bytes.len() {
+                true => "more of it than the kernel takes",
+                false => absence(content),
+            };
             self.warn(Warning::Memory {
                 pid,
                 address,
-                reason: absence(content),
+                reason,
             });
-            bytes.truncate(read);
         }
-        let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
-        if bytes.is_empty() {
-            return Some(Vec::new());
+        bytes.truncate(read);
+        // A program that names itself anew there fills up with zeros.
+        let len = bytes.iter().rposition(|&byte| byte != 0);
+        bytes.truncate(len.map_or(0, |last| last + 1));
+        bytes.shrink_to_fit();
+        Some(TaskStrings {
+            pid,
+            bytes: bytes.into(),
+        })
+    }
+}
+
+impl TaskStrings {
+    /// Arguments, the program's name first; or variables, as `NAME=value`.
+    pub fn iter(&self) -> impl Iterator<Item = &BStr> {
+        let is_any = !self.bytes.is_empty();
+        let strings = self.bytes.split(|&byte| byte == 0).map(BStr::new);
+        strings.filter(move |_| is_any)
+    }
+}
+
+impl Serialize for TaskStrings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct Strings<'a>(&'a TaskStrings);
+        impl Serialize for Strings<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_seq(self.0.iter().map(|string| string.to_str_lossy()))
+            }
         }
-        let strings = bytes.split(|&byte| byte == 0);
-        Some(strings.map(BString::from).collect())
+        let mut form = serializer.serialize_struct("TaskStrings", 2)?;
+        form.serialize_field("pid", &self.pid)?;
+        form.serialize_field("strings", &Strings(self))?;
+        form.end()
     }
 }
 
@@ -95,7 +134,7 @@ fn absence(content: Option<Content>) -> &'static str {
 /// # Errors
 ///
 /// Fails when the task has no memory, or an image is damaged.
-pub fn arguments_of(checkpoint: &Checkpoint, pid: u32) -> Result<Vec<BString>, Warning> {
+pub fn arguments_of(checkpoint: &Checkpoint, pid: u32) -> Result<TaskStrings, Warning> {
     strings_of_one(checkpoint, pid, Which::Arguments)
 }
 
@@ -105,28 +144,26 @@ pub fn arguments_of(checkpoint: &Checkpoint, pid: u32) -> Result<Vec<BString>, W
 /// # Errors
 ///
 /// Fails when the task has no memory, or an image is damaged.
-pub fn environment_of(checkpoint: &Checkpoint, pid: u32) -> Result<Vec<BString>, Warning> {
+pub fn environment_of(checkpoint: &Checkpoint, pid: u32) -> Result<TaskStrings, Warning> {
     strings_of_one(checkpoint, pid, Which::Environment)
 }
 
-fn strings_of_one(
-    checkpoint: &Checkpoint,
-    pid: u32,
-    which: Which,
-) -> Result<Vec<BString>, Warning> {
+fn strings_of_one(checkpoint: &Checkpoint, pid: u32, which: Which) -> Result<TaskStrings, Warning> {
     let memory = Memory::open(checkpoint, MemoryOptions::default())?;
     let mut explorer = Explorer::new(checkpoint.clone());
-    let strings = explorer.strings_of(&memory, pid, which);
-    match explorer.warnings.pop() {
-        Some(warning) => Err(warning),
-        None => Ok(strings.unwrap_or_default()),
+    let strings = explorer.strings_of(&memory, pid, which, BUDGET);
+    match (strings, explorer.warnings.pop()) {
+        (_, Some(warning)) => Err(warning),
+        (strings, None) => Ok(strings.unwrap_or_else(|| TaskStrings {
+            pid,
+            bytes: BString::default(),
+        })),
     }
 }
 
-fn texts<S: Serializer>(texts: &[BString], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(texts.iter().map(|text| String::from_utf8_lossy(text)))
-}
+/// Most bytes that are read for a task: the kernel takes three quarters of 8 MiB for arguments and
+/// environment together.
+const STRINGS_LIMIT: u64 = 6 << 20;
 
-/// Most bytes that are read: the kernel gives arguments and environment together a quarter of the
-/// stack at most, and never more than 6 MiB.
-const STRINGS_LIMIT: u64 = 8 << 20;
+/// Most bytes that are kept for all tasks. Hostile images can speak of much that they do not hold.
+const BUDGET: u64 = 32 << 20;

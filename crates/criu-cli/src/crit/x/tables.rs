@@ -272,7 +272,7 @@ pub(super) fn networks(networks: &Vec<Network>, out: Out<'_>) -> io::Result<()> 
 pub(super) fn environment(tasks: &Vec<TaskStrings>, out: Out<'_>) -> io::Result<()> {
     for task in tasks {
         out.extend_from_slice(format!("{}\n", task.pid).as_bytes());
-        for variable in &task.strings {
+        for variable in task.iter() {
             out.push(b'\t');
             out.extend_from_slice(variable);
             out.push(b'\n');
@@ -284,7 +284,7 @@ pub(super) fn environment(tasks: &Vec<TaskStrings>, out: Out<'_>) -> io::Result<
 pub(super) fn arguments(tasks: &Vec<TaskStrings>, out: Out<'_>) -> io::Result<()> {
     let mut table = titled(&["PID", "ARGS"]);
     for task in tasks {
-        let strings: Vec<String> = task.strings.iter().map(ToString::to_string).collect();
+        let strings: Vec<String> = task.iter().map(ToString::to_string).collect();
         row(&mut table, [task.pid.to_string(), strings.join(" ")]);
     }
     finish(&table, out)
