@@ -72,7 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut page = Vec::new();
     while left > 0 {
         page.clear();
-        while page.len() < PAGE as usize {
+        while (page.len() as u64) < PAGE {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;

@@ -95,7 +95,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Problem> {
 }
 
 /// The bytes from an address on: as many as are asked for, else to the end of the area.
-fn bytes_from(subject: &Subject, at: u64, len: Option<u64>) -> Result<Range<u64>, Problem> {
+fn bytes_from(subject: &Subject<'_>, at: u64, len: Option<u64>) -> Result<Range<u64>, Problem> {
     let Some(area) = subject.space().area_at(at) else {
         let whose = match subject {
             Subject::Task(task) => format!("task {}", task.pid()),
@@ -110,7 +110,11 @@ fn bytes_from(subject: &Subject, at: u64, len: Option<u64>) -> Result<Range<u64>
     Ok(at..end)
 }
 
-fn write(subject: &Subject, ranges: &[Range<u64>], out: &std::path::Path) -> Result<(), Problem> {
+fn write(
+    subject: &Subject<'_>,
+    ranges: &[Range<u64>],
+    out: &std::path::Path,
+) -> Result<(), Problem> {
     let progress = Progress::watch()?;
     let expected = ranges
         .iter()
@@ -164,13 +168,9 @@ impl Filter<'_> {
         (is_kind && is_allowed && !addresses.is_empty()).then_some(addresses)
     }
 
-    fn ranges(&self, subject: &Subject) -> Vec<Range<u64>> {
+    fn ranges(&self, subject: &Subject<'_>) -> Vec<Range<u64>> {
         match subject {
-            Subject::Task(task) => task
-                .areas()
-                .iter()
-                .filter_map(|area| self.cut(area))
-                .collect(),
+            Subject::Task(task) => task.areas().filter_map(|area| self.cut(&area)).collect(),
             Subject::Shared { space, .. } => space
                 .areas()
                 .iter()

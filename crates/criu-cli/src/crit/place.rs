@@ -27,8 +27,8 @@ pub(super) struct Place {
 
 /// Memory of one task or shared memory object.
 #[derive(Debug)]
-pub(super) enum Subject {
-    Task(TaskMemory),
+pub(super) enum Subject<'a> {
+    Task(TaskMemory<'a>),
     Shared { id: u64, space: AddressSpace },
 }
 
@@ -41,7 +41,7 @@ impl Place {
     }
 
     /// The one subject that is asked for, or that there is.
-    pub(super) fn only(&self, memory: &Memory) -> Result<Subject, Problem> {
+    pub(super) fn only<'a>(&self, memory: &'a Memory) -> Result<Subject<'a>, Problem> {
         if let Some(id) = self.shared {
             let space = memory.shared(id)?;
             return Ok(Subject::Shared { id, space });
@@ -69,7 +69,7 @@ impl Place {
     }
 }
 
-impl Subject {
+impl Subject<'_> {
     pub(super) fn space(&self) -> &AddressSpace {
         match self {
             Self::Task(task) => task.space(),

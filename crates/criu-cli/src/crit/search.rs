@@ -125,7 +125,7 @@ struct Finder<'a> {
 
 impl Finder<'_> {
     /// Searches one subject and prints what is found.
-    fn find(&mut self, subject: &Subject) -> Result<(), Problem> {
+    fn find(&mut self, subject: &Subject<'_>) -> Result<(), Problem> {
         let is_full = |count: u64| self.arguments.limit.is_some_and(|limit| count >= limit);
         if is_full(self.count) {
             return Ok(());
@@ -211,7 +211,7 @@ struct Line {
 
 impl Line {
     fn read(
-        subject: &Subject,
+        subject: &Subject<'_>,
         reader: &mut criu_image::memory::MemoryReader<'_>,
         found: Match,
         context: u64,
@@ -246,7 +246,7 @@ impl Line {
         })
     }
 
-    fn text(&self, subject: &Subject, colored: bool) -> String {
+    fn text(&self, subject: &Subject<'_>, colored: bool) -> String {
         let mut text = String::new();
         let address = self.found.address;
         // Writing to a string does not fail.
@@ -270,7 +270,7 @@ impl Line {
         text
     }
 
-    fn json(&self, subject: &Subject) -> String {
+    fn json(&self, subject: &Subject<'_>) -> String {
         let mut value = serde_json::Map::new();
         value.extend([subject_json(subject)]);
         value.insert("address".into(), hex(self.found.address));
@@ -278,7 +278,7 @@ impl Line {
         if let Subject::Task(task) = subject
             && let Some(area) = task.area_at(self.found.address)
         {
-            let mut area_value = area_json(area);
+            let mut area_value = area_json(&area);
             area_value.insert("start".into(), hex(area.addresses.start));
             area_value.insert("end".into(), hex(area.addresses.end));
             value.insert("area".into(), Value::Object(area_value));

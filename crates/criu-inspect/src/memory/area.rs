@@ -13,8 +13,6 @@ use criu_image::memory::{
 };
 use criu_image::message::{FdTypes, MemfdInodeEntry, MmEntry, VmaEntry};
 
-use super::Residence;
-
 /// An area of a task's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -27,8 +25,6 @@ pub struct TaskArea {
     pub is_shared: bool,
     /// What it is.
     pub kind: AreaKind,
-    /// Where its bytes are.
-    pub residence: Residence,
 }
 
 /// What a task may do with an area.
@@ -96,14 +92,26 @@ pub enum AreaKind {
 }
 
 /// Tells what areas are.
+#[derive(Debug)]
 pub(super) struct Namer<'a> {
-    pub(super) files: &'a Files,
-    pub(super) memfds: &'a [Entry<MemfdInodeEntry>],
-    pub(super) mm: &'a MmEntry,
+    files: &'a Files,
+    memfds: Vec<Entry<MemfdInodeEntry>>,
+    heap: Range<u64>,
+    /// An address in the stack.
+    stack: u64,
 }
 
-impl Namer<'_> {
-    pub(super) fn name(&self, area: &Area, residence: Residence) -> TaskArea {
+impl<'a> Namer<'a> {
+    pub(super) fn new(files: &'a Files, memfds: Vec<Entry<MemfdInodeEntry>>, mm: &MmEntry) -> Self {
+        Self {
+            files,
+            memfds,
+            heap: mm.mm_start_brk..mm.mm_brk,
+            stack: mm.mm_start_stack,
+        }
+    }
+
+    pub(super) fn name(&self, area: &Area) -> TaskArea {
         let vma = area.vma();
         TaskArea {
             addresses: area.start()..area.end(),
@@ -114,7 +122,6 @@ impl Namer<'_> {
             },
             is_shared: vma.flags & MAP_SHARED != 0,
             kind: self.kind(vma),
-            residence,
         }
     }
 
@@ -129,7 +136,7 @@ impl Namer<'_> {
             () if is(VMA_AREA_VSYSCALL) => AreaKind::Vsyscall,
             () if is(VMA_AREA_UPROBES) => AreaKind::Uprobes,
             () if is(VMA_AREA_MEMFD) => AreaKind::MemoryFile {
-                name: memfd_of(vma, self.files, self.memfds).map(|memfd| memfd.name.clone()),
+                name: memfd_of(vma, self.files, &self.memfds).map(|memfd| memfd.name.clone()),
                 offset,
             },
             () if is(VMA_FILE_PRIVATE) || is(VMA_FILE_SHARED) => AreaKind::File {
@@ -141,8 +148,8 @@ impl Namer<'_> {
             },
             () if is(VMA_AREA_SYSVIPC) => AreaKind::SystemV { id, offset },
             () if is(VMA_ANON_SHARED) => AreaKind::Shared { id, offset },
-            () if vma.start < self.mm.mm_brk && self.mm.mm_start_brk < vma.end => AreaKind::Heap,
-            () if (vma.start..vma.end).contains(&self.mm.mm_start_stack) => AreaKind::Stack,
+            () if vma.start < self.heap.end && self.heap.start < vma.end => AreaKind::Heap,
+            () if (vma.start..vma.end).contains(&self.stack) => AreaKind::Stack,
             () => AreaKind::Anonymous,
         }
     }

@@ -19,11 +19,11 @@ pub use self::extract::{ExtractError, Extracted, extract};
 
 /// The memory of a task, with what its areas are.
 #[derive(Debug)]
-pub struct TaskMemory {
+pub struct TaskMemory<'a> {
     pid: u32,
     comm: Option<BString>,
     space: AddressSpace,
-    areas: Vec<TaskArea>,
+    namer: area::Namer<'a>,
 }
 
 /// Where the bytes of a range are, in bytes.
@@ -48,28 +48,18 @@ pub struct Residence {
     pub missing: u64,
 }
 
-impl TaskMemory {
+impl<'a> TaskMemory<'a> {
     /// Opens the memory of a task.
     ///
     /// # Errors
     ///
     /// Fails when the task has none, as dead tasks do, or an image is damaged.
-    pub fn open(memory: &Memory, pid: u32) -> Result<Self> {
+    pub fn open(memory: &'a Memory, pid: u32) -> Result<Self> {
         let space = memory.task(pid)?;
         let checkpoint = memory.checkpoint();
         let mm = checkpoint.mm(pid)?;
         let core = present(checkpoint.core(pid))?;
         let memfds = present(checkpoint.memfds())?.unwrap_or_default();
-        let namer = area::Namer {
-            files: memory.files(),
-            memfds: &memfds,
-            mm: &mm,
-        };
-        let areas = space
-            .areas()
-            .iter()
-            .map(|area| namer.name(area, residence(&space, area.start()..area.end())))
-            .collect();
         Ok(Self {
             pid,
             comm: core
@@ -77,7 +67,7 @@ impl TaskMemory {
                 .and_then(|core| core.tc.as_ref())
                 .map(|task| task.comm.clone()),
             space,
-            areas,
+            namer: area::Namer::new(memory.files(), memfds, &mm),
         })
     }
 
@@ -100,20 +90,15 @@ impl TaskMemory {
     }
 
     /// The areas, by ascending address; one for each of the space's.
-    #[must_use]
-    pub fn areas(&self) -> &[TaskArea] {
-        &self.areas
+    pub fn areas(&self) -> impl ExactSizeIterator<Item = TaskArea> {
+        self.space.areas().iter().map(|area| self.namer.name(area))
     }
 
     /// The area that holds an address.
     #[must_use]
-    pub fn area_at(&self, address: u64) -> Option<&TaskArea> {
-        let index = self
-            .areas
-            .partition_point(|area| area.addresses.end <= address);
-        self.areas
-            .get(index)
-            .filter(|area| area.addresses.start <= address)
+    pub fn area_at(&self, address: u64) -> Option<TaskArea> {
+        let area = self.space.area_at(address)?;
+        Some(self.namer.name(area))
     }
 }
 
@@ -140,6 +125,9 @@ pub fn tasks(checkpoint: &Checkpoint) -> Result<Vec<u32>> {
 pub fn unmapped_objects(memory: &Memory) -> Result<Vec<u64>> {
     let checkpoint = memory.checkpoint();
     let mut objects = memory.shared_ids()?;
+    if objects.is_empty() {
+        return Ok(objects);
+    }
     let memfds = present(checkpoint.memfds())?.unwrap_or_default();
     for pid in tasks(checkpoint)? {
         for vma in checkpoint.vmas(pid)? {

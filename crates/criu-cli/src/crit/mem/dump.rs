@@ -14,7 +14,7 @@ use crate::output::write_stdout;
 /// Prints the bytes of a range, and where those are that are not in the images.
 pub(super) fn show(
     memory: &Memory,
-    subject: &Subject,
+    subject: &Subject<'_>,
     range: Range<u64>,
     as_json: bool,
 ) -> Result<(), Problem> {

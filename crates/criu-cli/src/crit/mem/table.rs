@@ -87,7 +87,7 @@ pub(super) fn show(
 
 fn task_text(
     memory: &Memory,
-    task: &TaskMemory,
+    task: &TaskMemory<'_>,
     filter: &Filter<'_>,
     with_spans: bool,
     colored: bool,
@@ -99,15 +99,15 @@ fn task_text(
     table.row(head("ADDRESSES"));
     let mut sum = Residence::default();
     for area in task.areas() {
-        let Some(addresses) = filter.cut(area) else {
+        let Some(addresses) = filter.cut(&area) else {
             continue;
         };
-        let residence = within(task.space(), area, &addresses);
-        sum.add_all(&residence);
+        let amount = residence(task.space(), addresses.clone());
+        sum.add_all(&amount);
         let sharing = if area.is_shared { 's' } else { 'p' };
         let protection = format!("{}{sharing}", area.protection);
         let kind = visible(&area.kind.to_string());
-        table.row(row(&addresses, &protection, &kind, &residence, Tone::Plain));
+        table.row(row(&addresses, &protection, &kind, &amount, Tone::Plain));
         if with_spans {
             add_spans(&mut table, memory, task.space(), addresses);
         }
@@ -117,14 +117,6 @@ fn task_text(
     table.row(cells);
     text += &table.render(colored);
     text
-}
-
-/// Where the bytes of the part of an area are.
-fn within(space: &AddressSpace, area: &TaskArea, addresses: &Range<u64>) -> Residence {
-    match *addresses == area.addresses {
-        true => area.residence.clone(),
-        false => residence(space, addresses.clone()),
-    }
 }
 
 fn head(first: &str) -> Vec<(String, Tone)> {
@@ -251,20 +243,25 @@ fn range_text(addresses: &Range<u64>) -> String {
     format!("{:012x}-{:012x}", addresses.start, addresses.end)
 }
 
-fn task_json(memory: &Memory, task: &TaskMemory, filter: &Filter<'_>, with_spans: bool) -> Value {
+fn task_json(
+    memory: &Memory,
+    task: &TaskMemory<'_>,
+    filter: &Filter<'_>,
+    with_spans: bool,
+) -> Value {
     let mut sum = Residence::default();
     let mut areas = Vec::new();
     for area in task.areas() {
-        let Some(addresses) = filter.cut(area) else {
+        let Some(addresses) = filter.cut(&area) else {
             continue;
         };
-        let residence = within(task.space(), area, &addresses);
-        sum.add_all(&residence);
-        let mut value = area_json(area);
+        let amount = residence(task.space(), addresses.clone());
+        sum.add_all(&amount);
+        let mut value = area_json(&area);
         value.insert("start".into(), hex(addresses.start));
         value.insert("end".into(), hex(addresses.end));
         value.insert("size".into(), json!(addresses.end - addresses.start));
-        residence_json(&residence, &mut value);
+        residence_json(&amount, &mut value);
         if with_spans {
             value.insert("spans".into(), spans_json(memory, task.space(), addresses));
         }
@@ -369,7 +366,7 @@ pub(in super::super) fn hex(address: u64) -> Value {
 }
 
 /// Names a subject in JSON.
-pub(in super::super) fn subject_json(subject: &Subject) -> (String, Value) {
+pub(in super::super) fn subject_json(subject: &Subject<'_>) -> (String, Value) {
     match subject {
         Subject::Task(task) => ("pid".into(), json!(task.pid())),
         Subject::Shared { id, .. } => ("shared".into(), json!(id)),
