@@ -4,15 +4,19 @@
 //! Debian's CRIU 4.3 is built without LZ4.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::criu::{self, target_directory, workspace_directory};
 use crate::failure::{Doing, Failure, Outcome};
+use crate::guest::{Guest, quoted};
 use crate::{oracle, packages, suite, tool};
 
 /// Sets of 4.3 that are kept once more, compressed: with pages that compress, pages that do not, and shared memory.
 const COMPRESSED: [&str; 3] = ["plain", "page-server", "descriptors"];
+
+/// Sets that take a kernel which tracks memory changes: the guest's.
+const CHAINS: [&str; 2] = ["incremental", "deduplicated"];
 
 /// `cargo xtask fixtures [SET...]`.
 pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
@@ -49,6 +53,13 @@ pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
     }
     environment.push(("CRIU_TEST_BINARIES", programs.clone()));
     let fixtures = workspace.join("fixtures");
+    if arguments.is_empty()
+        || arguments
+            .iter()
+            .any(|wanted| CHAINS.contains(&wanted.as_str()))
+    {
+        make_chains(&fixtures, &programs, &environment, arguments)?;
+    }
     let mut make = Command::new(programs.join("criu-testkit-fixtures"));
     make.arg(&fixtures)
         .args(arguments)
@@ -73,18 +84,77 @@ pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
     write_readme(&fixtures, &versions)
 }
 
+/// Makes the sets of [`CHAINS`] in the guest and fetches them from there.
+fn make_chains(
+    fixtures: &Path,
+    programs: &Path,
+    environment: &[(&str, PathBuf)],
+    arguments: &[String],
+) -> Outcome<()> {
+    let guest = Guest::obtain()?;
+    let made = guest.shared().join("fixtures");
+    let word = |path: &Path| quoted(&path.display().to_string());
+    // The guest sees this machine's files, but has a temporary directory of its own.
+    let visible = target_directory().join("fixture-programs");
+    let _ = fs::remove_dir_all(&visible);
+    fs::create_dir_all(&visible).doing(format_args!("cannot create {}", visible.display()))?;
+    copy_files(programs, &visible)?;
+    let mut script = format!(
+        "mkdir {0}; cp {1}/* {0}; mkdir {2}\n",
+        word(programs),
+        word(&visible),
+        word(&made)
+    );
+    for (name, value) in environment {
+        script.push_str(&format!("export {name}={}\n", word(value)));
+    }
+    script.push_str(&format!(
+        "{} --chains {}",
+        word(&programs.join("criu-testkit-fixtures")),
+        word(&made)
+    ));
+    for argument in arguments {
+        script.push_str(&format!(" {}", quoted(argument)));
+    }
+    let code = guest.run(&script, |line| println!("{line}"));
+    let _ = fs::remove_dir_all(&visible);
+    if code? != 0 {
+        return Err(Failure::new("the chains could not be made in the guest"));
+    }
+    for series in criu::SERIES {
+        let sets = fs::read_dir(made.join(series))
+            .doing(format_args!("the guest made no sets of {series}"))?;
+        for set in sets.flatten() {
+            let place = fixtures.join(series).join(set.file_name());
+            let _ = fs::remove_dir_all(&place);
+            fs::create_dir_all(&place).doing(format_args!("cannot create {}", place.display()))?;
+            copy_files(&set.path(), &place)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies files, and links as links.
+fn copy_files(from: &Path, to: &Path) -> Outcome<()> {
+    let entries = fs::read_dir(from).doing(format_args!("cannot read {}", from.display()))?;
+    for entry in entries.flatten() {
+        let (file, copy) = (entry.path(), to.join(entry.file_name()));
+        let copied = match fs::read_link(&file) {
+            Ok(link) => std::os::unix::fs::symlink(link, &copy),
+            Err(_) => fs::copy(&file, &copy).map(drop),
+        };
+        copied.doing(format_args!("cannot copy {}", file.display()))?;
+    }
+    Ok(())
+}
+
 fn compress(crit: &Path, sets: &Path, name: &str) -> Outcome<()> {
     let from = sets.join(name);
     let to = sets.join(format!("{name}-compressed"));
     println!("4.3/{name}-compressed: the same, its pages compressed by Python CRIT");
     let _ = fs::remove_dir_all(&to);
     fs::create_dir_all(&to).doing(format_args!("cannot create {}", to.display()))?;
-    let entries = fs::read_dir(&from).doing(format_args!("cannot read {}", from.display()))?;
-    for entry in entries.flatten() {
-        let file = entry.path();
-        fs::copy(&file, to.join(entry.file_name()))
-            .doing(format_args!("cannot copy {}", file.display()))?;
-    }
+    copy_files(&from, &to)?;
     tool::output(Command::new(crit).args(["compress", "--in-place"]).arg(&to)).map(drop)
 }
 
@@ -111,9 +181,10 @@ fn write_readme(fixtures: &Path, versions: &[String]) -> Outcome<()> {
          CRIT 4.3 compressed (`crit compress --in-place`).\n\n\
          Nothing in them was changed, but for the names of the making machine's own control groups, which are \
          overwritten by the letter x.\n\n{sets}\n\
-         Not here, as this kernel or these builds of CRIU cannot make them: chains of incremental dumps (no memory \
-         change tracking in the kernel), BPF maps and AppArmor (not built in), `binfmt-misc.img` (on kernels with \
-         binary formats per user namespace they are in `userns.img`), `irmap-cache` (written by pre-dumps), and the \
+         The chains stand beside each other: the dump NAME on the pre-dump NAME-2, that on NAME-1. They come from a \
+         guest with the distribution's kernel, as the other has no memory change tracking.\n\n\
+         Not here, as no kernel or build of CRIU at hand can make them: BPF maps and AppArmor (not built in), \
+         `binfmt-misc.img` (on kernels with binary formats per user namespace they are in `userns.img`), and the \
          separate images that CRIU before 3.0 wrote.\n",
         versions = versions.join(", "),
         machine = uname.machine().to_string_lossy(),

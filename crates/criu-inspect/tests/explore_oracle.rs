@@ -63,6 +63,8 @@ fn fixtures() -> Vec<PathBuf> {
         let directory = std::fs::read_dir(root.join(series)).expect("the fixtures are there");
         sets.extend(directory.map(|entry| entry.expect("readable").path()));
     }
+    // A pre-dump holds memory only; there are no processes to ask about.
+    sets.retain(|set| set.join("pstree.img").exists());
     sets.sort();
     sets
 }

@@ -1,4 +1,6 @@
-//! Makes the image sets under `fixtures/`: `criu-testkit-fixtures DIRECTORY [SET...]`. Run by `cargo xtask fixtures`.
+//! Makes the image sets under `fixtures/`: `criu-testkit-fixtures [--chains] DIRECTORY [SET...]`. Run by
+//! `cargo xtask fixtures`; with `--chains`, which makes chains of incremental dumps and nothing else, in a guest whose
+//! kernel tracks memory changes.
 //!
 //! Each set is the dump of one test process by a real CRIU, which is then also restored and asked whether it survived,
 //! so that no fixture shows a checkpoint that does not work.
@@ -9,6 +11,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use criu_testkit::{CriuUnderTest, TempDir, TestProcess};
 
@@ -27,11 +30,15 @@ const LEFT_OUT: &[&str] = &[
 ];
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let chains = arguments.first().is_some_and(|first| first == "--chains");
+    if chains {
+        arguments.remove(0);
+    }
     let Some((directory, wanted)) = arguments.split_first() else {
         let _ = writeln!(
             io::stderr(),
-            "usage: criu-testkit-fixtures DIRECTORY [SET...]"
+            "usage: criu-testkit-fixtures [--chains] DIRECTORY [SET...]"
         );
         return ExitCode::from(2);
     };
@@ -44,15 +51,19 @@ fn main() -> ExitCode {
             .iter()
             .filter(|set| wanted.is_empty() || wanted.iter().any(|name| name == set.name))
         {
-            if !set.series.contains(&series.as_str()) {
+            if !set.series.contains(&series.as_str())
+                || matches!(set.dump, Dump::Chain(_)) != chains
+            {
                 continue;
             }
             say(&format!("{series}/{}: {}", set.name, set.about));
-            let place = directory.join(&series).join(set.name);
+            let place = directory.join(&series);
             // The testkit panics where something goes wrong; the other sets shall be made all the same.
             if std::panic::catch_unwind(|| make(&criu, set, &place)).is_err() {
                 failed.push(format!("{series}/{}", set.name));
-                let _ = fs::remove_dir_all(&place);
+                for name in set.directories() {
+                    let _ = fs::remove_dir_all(place.join(name));
+                }
             }
             (set.cleanup)();
         }
@@ -70,7 +81,14 @@ fn main() -> ExitCode {
 
 /// Dumps, restores, asks, and keeps the images.
 fn make(criu: &CriuUnderTest, set: &Set, place: &Path) {
-    let images = TempDir::new();
+    let scratch = TempDir::new();
+    // Beside each other, as the link from a dump to the one before it is relative.
+    let rounds: Vec<PathBuf> = set
+        .directories()
+        .iter()
+        .map(|name| scratch.make_dir(name))
+        .collect();
+    let images = scratch.join(set.name);
     let (mut process, _terminal) = if set.on_terminal {
         let (process, master) = TestProcess::on_terminal((set.scene)());
         (process, Some(master))
@@ -87,15 +105,18 @@ fn make(criu: &CriuUnderTest, set: &Set, place: &Path) {
     options.extend((set.own_options)(pid));
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     match set.dump {
-        Dump::Plain => criu.dump(pid, images.path(), &options),
-        Dump::ToPageServer => dump_to_page_server(criu, pid, images.path(), &options),
-        Dump::Lazy => dump_lazily(criu, pid, images.path(), &options, place),
+        Dump::Plain => criu.dump(pid, &images, &options),
+        Dump::ToPageServer => dump_to_page_server(criu, pid, &images, &options),
+        Dump::Lazy => dump_lazily(criu, pid, &images, &options, &place.join(set.name)),
+        Dump::Chain(each) => {
+            dump_in_rounds(criu, pid, &rounds, &[each, options.as_slice()].concat())
+        }
     }
     if set.cpuinfo {
         let status = criu
             .command()
             .args(["cpuinfo", "dump", "-D"])
-            .arg(images.path())
+            .arg(&images)
             .status();
         assert!(
             status.is_ok_and(|status| status.success()),
@@ -110,14 +131,56 @@ fn make(criu: &CriuUnderTest, set: &Set, place: &Path) {
             .map(|root| vec!["--root", root])
             .unwrap_or_default();
         process.restored_as(criu.restore(
-            images.path(),
+            &images,
             &[&options, root.as_slice(), set.restore_options].concat(),
         ));
         process.wait_for_count_above(0);
         assert_eq!(process.verify(), Ok(()), "the process did not survive");
     }
     if set.dump != Dump::Lazy {
-        keep(images.path(), place);
+        for (images, name) in rounds.iter().zip(set.directories()) {
+            keep(images, &place.join(name));
+        }
+    }
+}
+
+/// With a pre-dump into every directory but the last.
+fn dump_in_rounds(criu: &CriuUnderTest, pid: u32, rounds: &[PathBuf], options: &[&str]) {
+    let mut earlier: Option<String> = None;
+    for (index, images) in rounds.iter().enumerate() {
+        let parent: Vec<&str> = earlier
+            .as_deref()
+            .map(|earlier| vec!["--prev-images-dir", earlier])
+            .unwrap_or_default();
+        let options = [&["--track-mem"], options, parent.as_slice()].concat();
+        if index + 1 < rounds.len() {
+            let status = criu
+                .command()
+                .args([
+                    "pre-dump",
+                    "-o",
+                    "dump.log",
+                    "-v4",
+                    "-t",
+                    &pid.to_string(),
+                    "-D",
+                ])
+                .arg(images)
+                .args(options)
+                .status();
+            let log = fs::read_to_string(images.join("dump.log")).unwrap_or_default();
+            assert!(
+                status.is_ok_and(|status| status.success()),
+                "criu pre-dump failed:\n{log}"
+            );
+            // For pages to change.
+            std::thread::sleep(Duration::from_millis(200));
+        } else {
+            criu.dump(pid, images, &options);
+        }
+        earlier = images
+            .file_name()
+            .map(|name| format!("../{}", name.to_string_lossy()));
     }
 }
 
@@ -234,6 +297,9 @@ fn keep(images: &Path, place: &Path) {
         for entry in fs::read_dir(images)? {
             let entry = entry?;
             let name = entry.file_name();
+            if entry.file_type()?.is_symlink() {
+                std::os::unix::fs::symlink(fs::read_link(entry.path())?, place.join(&name))?;
+            }
             if entry.file_type()?.is_file() && !LEFT_OUT.iter().any(|left_out| name == *left_out) {
                 fs::write(place.join(name), anonymous(fs::read(entry.path())?))?;
             }
@@ -272,8 +338,17 @@ fn table(directory: &Path) -> String {
         let mut series = Vec::new();
         let mut kinds = BTreeSet::new();
         for name in ["4.2", "4.3"] {
-            if let Ok(entries) = fs::read_dir(directory.join(name).join(set.name)) {
-                series.push(name);
+            for directory in set
+                .directories()
+                .iter()
+                .map(|set| directory.join(name).join(set))
+            {
+                let Ok(entries) = fs::read_dir(directory) else {
+                    continue;
+                };
+                if series.last() != Some(&name) {
+                    series.push(name);
+                }
                 kinds.extend(
                     entries
                         .flatten()
@@ -281,17 +356,22 @@ fn table(directory: &Path) -> String {
                 );
             }
         }
+        kinds.remove("parent");
         let kinds: Vec<String> = kinds.into_iter().collect();
+        let options = match set.dump {
+            Dump::Chain(options) => options,
+            _ => set.options,
+        };
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} |",
             set.name,
             set.about,
             series.join(", "),
-            if set.options.is_empty() {
+            if options.is_empty() {
                 String::new()
             } else {
-                format!("`{}`", set.options.join(" "))
+                format!("`{}`", options.join(" "))
             },
             kinds.join(", ")
         );

@@ -26,12 +26,25 @@ pub(crate) struct Set {
     pub(crate) series: &'static [&'static str],
 }
 
+impl Set {
+    /// The directories it is kept in, oldest first.
+    pub(crate) fn directories(&self) -> Vec<String> {
+        let earlier = match self.dump {
+            Dump::Chain(_) => vec![format!("{}-1", self.name), format!("{}-2", self.name)],
+            _ => Vec::new(),
+        };
+        earlier.into_iter().chain([self.name.to_owned()]).collect()
+    }
+}
+
 /// Where the pages go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dump {
     Plain,
     ToPageServer,
     Lazy,
+    /// Two pre-dumps, then the dump, each with these options. Takes a kernel that tracks memory changes.
+    Chain(&'static [&'static str]),
 }
 
 /// What proves that the dump is good.
@@ -222,6 +235,20 @@ pub(crate) const SETS: &[Set] = &[
         scene: || Scene::new().memory_kib(64),
         dump: Dump::Lazy,
         after: After::Nothing,
+        ..PLAIN
+    },
+    Set {
+        name: "incremental",
+        about: "two pre-dumps and the dump that stands on them, with a cache of watched paths",
+        scene: || Scene::new().memory_kib(64).part("churn=16").part("inotify"),
+        dump: Dump::Chain(&["--force-irmap", "--irmap-scan-path", "/tmp"]),
+        ..PLAIN
+    },
+    Set {
+        name: "deduplicated",
+        about: "the same, with what a later dump holds anew removed from the earlier",
+        scene: || Scene::new().memory_kib(64).part("churn=16"),
+        dump: Dump::Chain(&["--auto-dedup"]),
         ..PLAIN
     },
     Set {

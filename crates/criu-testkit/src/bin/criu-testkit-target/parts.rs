@@ -29,6 +29,10 @@ pub(crate) fn make(name: &str, directory: &Path) -> Result<Box<dyn Part>, Failur
     Ok(match name {
         "memory" => Box::new(Memory::new(number * 1024)),
         "zeros" => Box::new(Zeros::new(number * 1024)),
+        "churn" => Box::new(Churn {
+            pages: vec![[0; 512]; number],
+            last: 0,
+        }),
         "threads" => Box::new(Threads::new(number)?),
         "children" => Box::new(Children::new(number, directory)?),
         "stopped-child" => Box::new(StoppedChild::new()?),
@@ -145,6 +149,39 @@ impl Part for Zeros {
             None => Ok(()),
             Some(at) => Err(format!("byte {at} is {:#x}", self.bytes[at]).into()),
         }
+    }
+}
+
+/// Pages of which every count changes one.
+struct Churn {
+    pages: Vec<[u64; 512]>,
+    last: u64,
+}
+
+impl Churn {
+    fn word(&mut self, count: u64) -> Option<&mut u64> {
+        let index = count.checked_rem(self.pages.len() as u64)?;
+        self.pages
+            .get_mut(usize::try_from(index).ok()?)?
+            .first_mut()
+    }
+}
+
+impl Part for Churn {
+    fn tick(&mut self, count: u64) {
+        self.last = count;
+        if let Some(word) = self.word(count) {
+            *word = count;
+        }
+    }
+
+    fn verify(&mut self) -> Result<(), Failure> {
+        // Every page holds the last count that fell on it.
+        for back in 0..(self.pages.len() as u64).min(self.last) {
+            let count = self.last - back;
+            expect(&self.word(count).copied(), &Some(count))?;
+        }
+        Ok(())
     }
 }
 
