@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p criu --bench overhead [PAIRS]`, as root. Runs come in pairs, in turns first one and
 //! first the other, so that what else the machine does weighs on both; the ratio is the median of the
-//! pairs' ratios. Printed with it: allocations of our process per call, and its open descriptors before,
+//! pairs' ratios. Processor time, ours and the children's, is printed beside wall time: it stays the same
+//! on a busy machine. Printed with it: allocations of our process per call, and its open descriptors before,
 //! at the most, and after.
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measures")]
 #![expect(clippy::unwrap_used, reason = "a benchmark stops at what goes wrong")]
@@ -119,16 +120,22 @@ fn request(process: &TestProcess, images: &Path) -> Dump {
 /// Prints the medians of both ways, and the median of the pairs' ratios.
 fn compare(name: &str, pairs: usize, direct: impl Fn(), through: impl Fn()) {
     let (mut directly, mut by_crate, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut direct_ticks, mut crate_ticks) = (0, 0);
     direct();
     through();
     for pair in 0..pairs {
-        let (one, other) = if pair % 2 == 0 {
-            let one = time(&direct);
-            (one, time(&through))
-        } else {
-            let other = time(&through);
-            (time(&direct), other)
-        };
+        let mut one = Duration::ZERO;
+        let mut other = Duration::ZERO;
+        for turn in [pair % 2, (pair + 1) % 2] {
+            let before = processor_ticks();
+            if turn == 0 {
+                one = time(&direct);
+                direct_ticks += processor_ticks() - before;
+            } else {
+                other = time(&through);
+                crate_ticks += processor_ticks() - before;
+            }
+        }
         directly.push(one.as_secs_f64() * 1e3);
         by_crate.push(other.as_secs_f64() * 1e3);
         ratios.push(other.as_secs_f64() / one.as_secs_f64());
@@ -139,6 +146,23 @@ fn compare(name: &str, pairs: usize, direct: impl Fn(), through: impl Fn()) {
         median(&mut by_crate),
         median(&mut ratios)
     );
+    println!(
+        "           processor time, all runs: program {direct_ticks} ticks, crate {crate_ticks} ticks, ratio {:.3}",
+        crate_ticks as f64 / direct_ticks as f64
+    );
+}
+
+/// Processor time of this process and of the children it has waited for, in clock ticks
+/// (proc_pid_stat(5), fields 14 to 17).
+fn processor_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    fields
+        .split_whitespace()
+        .skip(11)
+        .take(4)
+        .map(|field| field.parse::<u64>().unwrap())
+        .sum()
 }
 
 /// Prints what one call allocates and how many descriptors it has open; `watched` tells the most.

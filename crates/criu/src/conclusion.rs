@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::exchange::Exchange;
-use crate::failure::{CriuErrno, Witness};
+use crate::failure::Witness;
 use crate::link::{After, Link};
 use crate::outcome::{PageServerChild, StartedPageServer};
 use crate::rpc::CriuResp;
@@ -87,8 +87,7 @@ pub(crate) fn conclude(
         }
         let exit = finish(link, limit);
         let mut failure = witness.failure(exchange.last_hook(), exit, take_stderr(link));
-        failure.errno = answer.cr_errno.filter(|errno| *errno != 0).map(CriuErrno);
-        failure.message = answer.cr_errmsg.as_ref().map(ToString::to_string);
+        failure.add_answer(&answer);
         let failure = Box::new(failure);
         return Err(match refusal {
             Some((hook, source)) => Error::Hook {

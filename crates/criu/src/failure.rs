@@ -13,6 +13,7 @@ use crate::diagnose::{Diagnosis, Verdict, diagnose};
 use crate::log::{Limits, Log};
 use crate::notify::Hook;
 use crate::request::{LogPlace, Operation};
+use crate::rpc::CriuResp;
 use crate::worker::WorkerExit;
 
 /// An error number CRIU reports beside its refusal.
@@ -140,13 +141,29 @@ pub struct Failure {
     pub target: Option<(i32, TargetState)>,
 }
 
+impl Failure {
+    /// Adds what CRIU says of it in its answer.
+    pub(crate) fn add_answer(&mut self, answer: &CriuResp) {
+        let errno = answer.cr_errno.filter(|errno| *errno != 0);
+        self.errno = errno.map(CriuErrno);
+        self.message = answer.cr_errmsg.as_ref().map(ToString::to_string);
+        if self.diagnosis.is_none()
+            && let Some(message) = &self.message
+        {
+            self.diagnosis = root_cause(&Log::parse(message.as_bytes()));
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The first line CRIU keeps can be one that it writes in every run.
+        let message = self.message.as_ref().filter(|text| !is_harmless(text));
         write!(f, "{} failed", self.operation)?;
         if let Some(diagnosis) = &self.diagnosis {
             write!(f, ": {}; {}", diagnosis.cause, diagnosis.remedy)?;
             write!(f, " [{}]", diagnosis.root.text().trim())?;
-        } else if let Some(message) = &self.message {
+        } else if let Some(message) = message {
             write!(f, ": {}", message.trim())?;
         } else if !self.stderr.is_empty() {
             write!(f, ": {}", self.stderr.lines().next().unwrap_or_default())?;
@@ -159,7 +176,7 @@ impl fmt::Display for Failure {
             .filter(|exit| matches!(exit, WorkerExit::Signal(_)))
         {
             write!(f, "; CRIU {exit}")?;
-        } else if self.errno.is_none() && self.message.is_none() && self.diagnosis.is_none() {
+        } else if self.errno.is_none() && message.is_none() && self.diagnosis.is_none() {
             match self.worker_exit {
                 Some(exit) => write!(f, "; CRIU {exit} without saying why")?,
                 None => f.write_str("; CRIU did not say why")?,
@@ -264,6 +281,13 @@ fn root_cause(log: &Log) -> Option<Diagnosis> {
     match diagnose(log) {
         Verdict::Failure(diagnosis) => Some(*diagnosis),
         _ => None,
+    }
+}
+
+fn is_harmless(message: &str) -> bool {
+    match diagnose(&Log::parse(message.as_bytes())) {
+        Verdict::NoFailure(good) => !good.harmless.is_empty(),
+        _ => false,
     }
 }
 
