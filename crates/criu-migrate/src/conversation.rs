@@ -171,6 +171,8 @@ pub(crate) fn one_of_each() -> Vec<Message> {
         needs: Needs::default(),
         pids: vec![1],
         resident_bytes: 0,
+        files: Vec::new(),
+        processor: Vec::new(),
     };
     let reason = || "because".to_owned();
     vec![

@@ -5,7 +5,7 @@
 //! comes too late, the death of this process) makes CRIU kill what it restored. `committed` is said only
 //! when CRIU has let the tree run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use criu::{Criu, HookError, HookResult, Hooks, PageServer, Restore};
@@ -15,6 +15,7 @@ use crate::conversation::Party;
 use crate::error::{Error, ImageProblem, Result};
 use crate::host;
 use crate::message::{Message, Offer};
+use crate::preflight::{self, Checks, Enforcement};
 use crate::staging::{Intake, IntakeError, Staging};
 use crate::timing::Timing;
 use crate::transport::Transport;
@@ -37,6 +38,8 @@ pub struct Destination {
     pub work_dir: PathBuf,
     /// Most bytes that memory and images may take there; what is free if that is less.
     pub limit_bytes: u64,
+    /// What is compared before a tree is accepted.
+    pub checks: Checks,
     /// How long to wait for the source.
     pub timing: Timing,
 }
@@ -59,6 +62,7 @@ impl Destination {
             restore,
             work_dir: std::env::temp_dir(),
             limit_bytes: u64::MAX,
+            checks: Checks::default(),
             timing: Timing::default(),
         }
     }
@@ -118,12 +122,14 @@ impl Destination {
         let staging = Staging::create(&self.work_dir)?;
         let room_bytes = staging.free_bytes()?.min(self.limit_bytes);
         let ours = host::here(&self.criu)?;
-        if let Some(reason) = obstacle(&offer, &ours, room_bytes) {
-            let reason_said = reason.clone();
+        let obstacle = match obstacle(&offer, &ours, room_bytes) {
+            None => self.difference(&offer)?,
+            obstacle => obstacle,
+        };
+        if let Some(reason) = obstacle {
+            let said = reason.clone();
             connection.say(&Message::Refuse { reason })?;
-            return Err(Error::Refused {
-                reason: reason_said,
-            });
+            return Err(Error::Refused { reason: said });
         }
         watch.tell(Happening::Agreed { host: offer.host });
         connection.say(&Message::Accept(Box::new(ours)))?;
@@ -207,6 +213,32 @@ impl Destination {
         Ok(Received { pid, images })
     }
 
+    /// What differs here from what the tree needs, if anything, for a refusal.
+    fn difference(&self, offer: &Offer) -> Result<Option<String>> {
+        if self.checks.files == Enforcement::Refuse {
+            let root = self.restore.root.as_deref().unwrap_or(Path::new("/"));
+            let found = preflight::compare_files(&offer.files, root);
+            if !found.is_empty() {
+                let named: Vec<String> =
+                    found.iter().take(NAMED).map(ToString::to_string).collect();
+                let more = match found.len() - named.len() {
+                    0 => String::new(),
+                    count => format!("; and {count} more"),
+                };
+                return Ok(Some(format!(
+                    "files of the tree differ: {}{more}",
+                    named.join("; ")
+                )));
+            }
+        }
+        if self.checks.processor == Enforcement::Refuse {
+            let recorded = &offer.processor;
+            let settings = &self.restore.settings;
+            return preflight::compare_processors(&self.criu, recorded, settings, &self.work_dir);
+        }
+        Ok(None)
+    }
+
     fn take_images(
         &self,
         connection: &mut Connection,
@@ -246,19 +278,15 @@ impl Destination {
 
 /// How long to wait for the source to close after the last word.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Ids in use that a refusal names.
-const NAMED_PIDS: usize = 8;
+/// How many ids or files a refusal names.
+const NAMED: usize = 8;
 
 fn obstacle(offer: &Offer, ours: &crate::message::Host, room_bytes: u64) -> Option<String> {
     if let Some(reason) = host::obstacle(&offer.host, ours) {
         return Some(reason);
     }
     let mut taken = offer.pids.iter().filter(|pid| exists(**pid));
-    let named: Vec<String> = taken
-        .by_ref()
-        .take(NAMED_PIDS)
-        .map(i32::to_string)
-        .collect();
+    let named: Vec<String> = taken.by_ref().take(NAMED).map(i32::to_string).collect();
     if !named.is_empty() {
         let more = match taken.count() {
             0 => String::new(),

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::preflight::FileSeen;
+
 /// A control message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
@@ -67,6 +69,12 @@ pub struct Offer {
     pub pids: Vec<i32>,
     /// How much memory the tree has resident, in bytes: what the destination should have room for.
     pub resident_bytes: u64,
+    /// Files the tree uses and does not take along; not more than fit into a message.
+    #[serde(default)]
+    pub files: Vec<FileSeen>,
+    /// The features of the source's processor, in CRIU's own image form; empty if it cannot tell them.
+    #[serde(default)]
+    pub processor: Vec<u8>,
 }
 
 /// A machine and its CRIU.

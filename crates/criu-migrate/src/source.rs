@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::frame::{Channel, Frame};
 use crate::host;
 use crate::message::{Message, Needs, Offer};
+use crate::preflight;
 use crate::staging::{Piece, SparseReader, Staging};
 use crate::timing::Timing;
 use crate::transport::Transport;
@@ -303,6 +304,8 @@ impl Source {
                 false => tree.pids().collect(),
             },
             resident_bytes: tree.resident_bytes(),
+            files: preflight::files_of(tree.pids()),
+            processor: preflight::processor_here(&self.criu, &self.work_dir)?,
         };
         drop(tree);
         connection.say(&Message::Offer(Box::new(offer)))?;

@@ -52,6 +52,10 @@ impl Staging {
         }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A descriptor of the directory.
     pub(crate) fn open(&self) -> Result<OwnedFd> {
         let copy = self.directory.try_clone();

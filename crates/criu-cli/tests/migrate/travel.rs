@@ -138,6 +138,51 @@ fn what_cannot_work_is_refused_before_anything_is_touched() {
 }
 
 #[test]
+fn files_that_differ_are_named_before_anything_is_touched() {
+    let Some(criu) = CriuUnderTest::newest() else {
+        return;
+    };
+    let process = traveller(Scene::new().open_file());
+    let elsewhere = TempDir::new();
+    std::fs::write(elsewhere.join("target"), "another program").unwrap();
+    let send = |more: &str| {
+        let over = format!(
+            "CRIU={} {} migrate receive --stdio --root {} {more}",
+            criu.path().display(),
+            env!("CARGO_BIN_EXE_criuctl"),
+            elsewhere.path().display()
+        );
+        let sent = criuctl(&criu)
+            .args([
+                "migrate",
+                "send",
+                &process.pid().to_string(),
+                "--over",
+                &over,
+            ])
+            .output()
+            .unwrap();
+        assert_eq!(sent.status.code(), Some(1));
+        process.wait_for_count_above(process.count());
+        String::from_utf8_lossy(&sent.stderr).into_owned()
+    };
+    let place = elsewhere.path().display();
+    let said = send("");
+    assert!(
+        said.contains(&format!("{place}/target has 15 bytes there and ")),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("{place}/state/count is not there")),
+        "{said}"
+    );
+    assert!(said.contains("was not touched"), "{said}");
+    // Insisted on, the restore finds out, and everything goes back to how it was.
+    let said = send("--ignore files");
+    assert!(said.contains("goes on here"), "{said}");
+}
+
+#[test]
 fn plain_tcp_beyond_this_machine_needs_the_users_word() {
     let Some(criu) = CriuUnderTest::newest() else {
         return;

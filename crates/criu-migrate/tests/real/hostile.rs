@@ -70,7 +70,7 @@ impl Stranger {
 fn short() -> Timing {
     let mut timing = Timing::default();
     timing.beat = Duration::from_millis(100);
-    timing.silence = Duration::from_millis(700);
+    timing.silence = Duration::from_secs(4);
     timing.frame = Duration::from_millis(500);
     timing.greeting = Duration::from_millis(600);
     timing.answer = Duration::from_secs(5);

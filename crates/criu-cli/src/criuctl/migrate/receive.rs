@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criu::{External, Restore};
+use criu_migrate::preflight::Enforcement;
 use criu_migrate::transport::{Stream, Transport};
 use criu_migrate::{Destination, Error, Received, Watch};
 use serde_json::json;
@@ -50,6 +51,9 @@ pub(in crate::criuctl) struct Arguments {
     /// Most bytes memory and images may take there [default: what is free]
     #[arg(long, value_name = "BYTES")]
     max_bytes: Option<u64>,
+    /// Do not compare this before accepting a tree (can be repeated)
+    #[arg(long, value_name = "WHAT", value_enum)]
+    ignore: Vec<Ignored>,
     /// New root directory for the processes
     #[arg(short = 'r', long, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -72,6 +76,15 @@ pub(in crate::criuctl) struct Arguments {
     cgroups: RestoreCgroupArguments,
     #[command(flatten)]
     settings: SettingsArguments,
+}
+
+/// What need not match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Ignored {
+    /// The files the tree has open or mapped
+    Files,
+    /// The processors' features
+    Processor,
 }
 
 /// How often the wait for a connection looks whether it was called off.
@@ -178,6 +191,12 @@ fn receive(
     let logs = Logs::prepare(&mut restore.settings)?;
     let mut destination = Destination::new(global.criu()?, restore);
     destination.work_dir.clone_from(&work_dir);
+    for ignored in &arguments.ignore {
+        match ignored {
+            Ignored::Files => destination.checks.files = Enforcement::Ignore,
+            Ignored::Processor => destination.checks.processor = Enforcement::Ignore,
+        }
+    }
     if let Some(limit_bytes) = arguments.max_bytes {
         destination.limit_bytes = limit_bytes;
     }
