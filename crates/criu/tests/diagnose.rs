@@ -1,4 +1,4 @@
-//! Real failures from public threads: the diagnosis names the root line and a remedy that works.
+//! Real failures, from public threads and provoked: the diagnosis names the root line and a remedy that works.
 //!
 //! `tests/data/diagnose/*.txt` holds one case after another (see its README): lines of the log, the
 //! text of the root line, and words of which a right answer has at least one.
@@ -122,6 +122,11 @@ fn failures_the_rules_were_written_with_are_explained() {
 #[test]
 fn failures_collected_later_are_explained() {
     check("held-out.txt", 0);
+}
+
+#[test]
+fn provoked_failures_are_explained() {
+    check("provoked.txt", 0);
 }
 
 /// Damaged logs: cut anywhere, bytes changed, lines swapped. Nothing to expect but an answer.

@@ -325,9 +325,10 @@ impl<'l> Run<'l> {
             ),
             None => fallback::explain(line.entry, self.operation),
         };
+        let rule = line.known.as_ref().map(|known| known.rule);
         Some(Diagnosis {
-            rule: line.known.as_ref().map(|known| known.rule),
-            operation: self.operation,
+            rule,
+            operation: self.operation.or(rule.and_then(|rule| rule.operation)),
             root: line.entry.clone(),
             cause,
             remedy,

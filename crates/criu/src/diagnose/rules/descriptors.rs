@@ -115,6 +115,7 @@ pub(super) const RULES: &[Rule] = &[
         Group::Special,
         "anon-inode",
         &[
+            "Can't dump file {fd} of that type [{mode}] (anon anon_inode:{name})",
             "Can't dump file {fd} of that type [{mode}] (unknown anon_inode:{name})",
             "Can't dump file {fd} of that type [{mode}] (unknown /anon_inode:{name})",
             "Can't dump file {fd} of that type [{mode}] (anon_inode:{name})",
@@ -134,6 +135,8 @@ pub(super) const RULES: &[Rule] = &[
     .examples(&[
         "Error (criu/files-ext.c:98): Can't dump file 5 of that type [600] (unknown \
                 anon_inode:[io_uring])",
+        "(00.171097) Error (criu/files-ext.c:98): Can't dump file 3 of that type [600] \
+                (anon anon_inode:[perf_event])",
     ]),
     cause(
         Group::Files,

@@ -143,8 +143,8 @@ pub(super) const RULES: &[Rule] = &[
     )
     .during(Operation::Restore)
     .cause(
-        "the file {path}, which the process had open or mapped, does not exist on this \
-            machine",
+        "the file {path}, which the process had open or mapped (or as its working directory or \
+            root), does not exist on this machine",
     )
     .remedy(
         "provide the same file at the same path: copy it from the dumping machine, install \
@@ -246,12 +246,14 @@ pub(super) const RULES: &[Rule] = &[
         "the program or library {path} is mapped from mount {mnt}, which is not in the \
             process' mount namespace: overlayfs or btrfs of an older kernel report a wrong \
             device, or the file belongs to a mount outside (memfd, container init run from the \
-            host, unmounted volume)",
+            host, unmounted volume), as when the process changes its mount namespace (unshare, \
+            setns) after it was started",
     )
     .remedy(
         "use a newer CRIU and kernel (Ubuntu's overlayfs kernels of 5.x reported wrong mnt \
             ids: upgrade the kernel, or use the vfs/devicemapper/native storage driver instead \
-            of overlay), and start the program from inside the container's own mounts",
+            of overlay), and start the program from inside the container's own mounts (exec it \
+            after the unshare, as unshare -m PROGRAM does)",
     )
     .examples(&[
         "(00.006867) Error (criu/files-reg.c:1359): Can't lookup mount=572 for fd=-3 \

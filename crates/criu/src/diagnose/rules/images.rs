@@ -3,6 +3,24 @@
 use super::super::rule::{Group, Rule, cause, clue};
 use crate::log::Operation;
 
+const COPY: &str = "copy the complete images directory (parents included), check that the dump \
+    succeeded, use the same or a newer CRIU; make a new dump";
+
+/// Images that good dumps lack too.
+const OPTIONAL: &[&str] = &[
+    "No apparmor.img",
+    "No cgroup.img",
+    "No fifo-data.img",
+    "No filelocks.img",
+    "No memfd.img",
+    "No pidns-",
+    "No pipes-data.img",
+    "No remap-fpath.img",
+    "No sk-queues.img",
+    "No tty-data.img",
+    "No tty-info.img",
+];
+
 pub(super) const RULES: &[Rule] = &[
     cause(Group::Images, "no-inventory", &["No inventory.img image"])
         .any_line()
@@ -24,31 +42,102 @@ pub(super) const RULES: &[Rule] = &[
         .any_line()
         .during(Operation::Restore)
         .then(&["Unexpected EOF on (empty-image)"])
+        .except(OPTIONAL)
         .cause(
             "the image {name}.img, which the restore needs, is not in the images directory: \
             the dump was incomplete or the file was lost",
         )
-        .remedy(
-            "copy the complete images directory (parents included), check that the dump \
-            succeeded, use the same or a newer CRIU; make a new dump",
-        )
+        .remedy(COPY)
         .examples(&[
             "(00.1)   1: No core-12.img image\n(00.000137) Error (criu/protobuf.c:72): \
                 Unexpected EOF on (empty-image)",
         ]),
+    cause(
+        Group::Images,
+        "no-task-image",
+        &[
+            "No core-{pid}.img image",
+            "No mm-{pid}.img image",
+            "No pagemap-{pid}.img image",
+        ],
+    )
+    .any_line()
+    .during(Operation::Restore)
+    .cause(
+        "an image of task {pid} is not in the images directory (the line names it): the dump \
+            was incomplete or the file was lost",
+    )
+    .remedy(COPY)
+    .examples(&[
+        "(00.120242)  21778: No mm-21778.img image",
+        "(00.140457)  21953: No pagemap-21953.img image",
+    ]),
+    cause(Group::Images, "no-ids-image", &["No ids-{pid}.img image"])
+        .any_line()
+        .during(Operation::Restore)
+        .then(&["No IDS for root task"])
+        .cause(
+            "the image ids-{pid}.img of the root task is not in the images directory: the dump \
+            was incomplete, the file was lost, or a very old CRIU wrote the images",
+        )
+        .remedy(COPY)
+        .examples(&[
+            "(00.119976) No ids-22420.img image\n(00.119986) Error (criu/pstree.c:920): No IDS \
+                for root task.",
+        ]),
+    cause(Group::Images, "no-pstree-image", &["No pstree.img image"])
+        .any_line()
+        .during(Operation::Restore)
+        .cause(
+            "the image of the process tree, pstree.img, is not in the images directory (CRIU \
+            may even crash on that): the dump was incomplete or the file was lost",
+        )
+        .remedy(COPY)
+        .examples(&["(00.137377) No pstree.img image"]),
+    cause(Group::Images, "no-files-image", &["No files.img image"])
+        .any_line()
+        .during(Operation::Restore)
+        .near(&["No reg-files.img image"])
+        .cause(
+            "the image of the open files, files.img, is not in the images directory (the \
+            restored tasks may even crash on that): the dump was incomplete or the file was lost",
+        )
+        .remedy(COPY)
+        .examples(&[
+            "(00.099267) No files.img image\n(00.099285) No reg-files.img image\n(00.103724) \
+                Error (criu/cr-restore.c:1277): 21629 killed by signal 11: Segmentation fault",
+        ]),
+    clue(
+        Group::Images,
+        "image-short",
+        &[
+            "Read {got} bytes while {wanted} expected from {name}: ",
+            "Read {got} bytes while {wanted} expected from {name}",
+            "Failed unpacking object {object} from {name}",
+        ],
+    )
+    .cause("the image {name} is damaged: empty, truncated or overwritten")
+    .remedy(
+        "check that the dump finished successfully and that all images were copied \
+            completely (disk space, transfer); make a new dump",
+    )
+    .examples(&[
+        "Error (criu/protobuf.c:93): Read 48 bytes while 2849 expected from \
+                /i/core-23042.img: No such file or directory",
+        "Error (criu/protobuf.c:101): Failed unpacking object 0x7ffd from /i/core-23630.img",
+    ]),
     clue(
         Group::Images,
         "image-eof",
         &[
-            "Unexpected EOF on {name}",
-            "Unexpected EOF{name}",
-            "Img trimmed {name}",
-            "Can't read img file{name}",
-            "Read {name} bytes while",
-            "Failed unpacking object {name}",
+            "Unexpected EOF",
+            "Img trimmed",
+            "Can't read img file",
+            "Read {got} bytes while",
+            "Failed unpacking object",
         ],
     )
-    .cause("the image {name} is missing, empty or truncated")
+    .cause("an image is missing, empty or truncated (the lines before this one may name it)")
     .remedy(
         "check that the dump finished successfully and that all images were copied \
             completely (disk space, transfer); make a new dump",
@@ -78,20 +167,20 @@ pub(super) const RULES: &[Rule] = &[
         Group::Images,
         "image-version",
         &[
-            "Not supported images version {version}",
-            "Too old image, no longer supported{version}",
-            "Unknown image format{version}",
-            "Images corrupted or too old criu was used for dump{version}",
-            "Images currupted or too old criu was used for dump{version}",
+            "Not supported images version",
+            "Too old image, no longer supported",
+            "Unknown image format",
+            "Images corrupted or too old criu was used for dump",
+            "Images currupted or too old criu was used for dump",
         ],
     )
     .cause(
-        "the images are of a version {version} that this CRIU cannot read: dumped by a \
-            newer (or much older) CRIU",
+        "this CRIU cannot read the images: dumped by a newer (or much older) version of CRIU, \
+            or incomplete",
     )
     .remedy(
         "restore with the same CRIU version as the dump or a newer one (upgrade CRIU on \
-            the restoring machine)",
+            the restoring machine); copy the complete images directory",
     )
     .examples(&["Error (criu/image.c:60): Not supported images version 3"]),
     cause(

@@ -319,13 +319,14 @@ pub(super) const RULES: &[Rule] = &[
             "Can't read mapping page",
             "Can't read async pr bytes",
             "Can't read pages data ({code})",
+            "Unexpected EOF reading pages data",
         ],
     )
     .any_line()
     .during(Operation::Restore)
     .cause(
-        "pages are missing in the images: a pages-*.img file is truncated or not copied \
-            completely, or holds were punched by --auto-dedup",
+        "pages are missing in the images: a pages-*.img file is not there, truncated or not \
+            copied completely, or holes were punched by --auto-dedup",
     )
     .remedy(
         "copy the images again, completely (with the parent directories); do not restore \
@@ -335,6 +336,8 @@ pub(super) const RULES: &[Rule] = &[
         "  12: Error (criu/pagemap.c:300): Reached EOF unexpectedly while reading page \
                 from image",
         "pie: 12: Error (criu/pie/restorer.c:1600): Can't read pages data (0)",
+        "pie: 22842: Error (criu/pie/restorer.c:1986): Unexpected EOF reading pages data at \
+                offset 4096 (63 iovs remaining)",
     ]),
     cause(
         Group::Memory,

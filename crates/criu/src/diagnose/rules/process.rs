@@ -504,8 +504,9 @@ pub(super) const RULES: &[Rule] = &[
     )
     .during(Operation::Dump)
     .cause(
-        "task {pid} could not be stopped with ptrace: it is a zombie (harmless), or \
-            another tracer (strace, gdb, a debugger) holds it, or CRIU lacks CAP_SYS_PTRACE",
+        "task {pid} could not be stopped with ptrace: it is a zombie (it ended and \
+            nobody reaped it; the root of the tree must be alive), or another tracer (strace, \
+            gdb, a debugger) holds it, or CRIU lacks CAP_SYS_PTRACE",
     )
     .remedy(
         "look whether the task is a zombie (ps); detach strace, gdb or debugger from it \

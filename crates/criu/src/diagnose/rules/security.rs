@@ -410,18 +410,34 @@ pub(super) const RULES: &[Rule] = &[
     ]),
     cause(
         Group::Security,
+        "no-id-mapping",
+        &["Unable to convert uid or gid"],
+    )
+    .during(Operation::Dump)
+    .cause(
+        "the user namespace of the tree has no mapping for its root user (uid 0 or gid 0): \
+            uid_map or gid_map was never written, or leaves root out",
+    )
+    .remedy(
+        "write /proc/PID/uid_map and gid_map (unshare --map-root-user, newuidmap, newgidmap, \
+            userns of the container's configuration) so that uid 0 and gid 0 are mapped, then \
+            dump again",
+    )
+    .examples(&["Error (criu/namespaces.c:1000): Unable to convert uid or gid"]),
+    cause(
+        Group::Security,
         "ids-unmapped",
-        &[
-            "Unable to convert uid or gid",
-            "One or more namespaces doesn't belong to the target user namespace",
-        ],
+        &["One or more namespaces doesn't belong to the target user namespace"],
     )
     .cause("the tree uses users, groups or namespaces that are not part of its user namespace")
     .remedy(
         "dump the whole container with its user namespace, from the host; processes with \
             ids outside of the mapping, or namespaces created outside, cannot be dumped",
     )
-    .examples(&["Error (criu/namespaces.c:1000): Unable to convert uid or gid"]),
+    .examples(&[
+        "Error (criu/namespaces.c:1000): One or more namespaces doesn't belong to the target \
+                user namespace",
+    ]),
     cause(
         Group::Security,
         "dumpable",

@@ -277,6 +277,22 @@ pub(super) const RULES: &[Rule] = &[
     ]),
     cause(
         Group::Special,
+        "io-uring-unsendable",
+        &["send_fds failed (-22)"],
+    )
+    .during(Operation::Dump)
+    .cause(
+        "the process very likely uses io_uring, which CRIU does not support: kernels since 6.8 \
+            refuse to hand its descriptor to CRIU",
+    )
+    .remedy(
+        "look for anon_inode:[io_uring] in ls -l /proc/PID/fd; start the program without \
+            io_uring: Node.js UV_USE_IO_URING=0, sysctl kernel.io_uring_disabled=2 (programs \
+            then fall back to epoll), a seccomp profile that denies io_uring_setup",
+    )
+    .examples(&["pie: 21670: Error (criu/pie/parasite.c:602): send_fds failed (-22)"]),
+    cause(
+        Group::Special,
         "io-uring-mapping",
         &[
             "Unknown shit {mode} (anon_inode:[io_uring]",
