@@ -287,3 +287,41 @@ fn a_payload_that_does_not_fit_its_entry_is_an_error() {
         );
     }
 }
+
+/// Python jumps to the end of the file behind the first connection.
+#[test]
+fn connections_without_their_queues_are_all_shown() {
+    let entry = fields(&[(1, 3), (2, 1), (3, 2), (4, 1), (5, 0), (6, 0), (7, 0)]);
+    let mut image = image(ImageKind::TcpStream, &[&entry]);
+    image.extend(b"oneto");
+    let one = image[8..].to_vec();
+    image.extend(one);
+    assert_eq!(
+        without_payloads(&image)
+            .matches(r#""extra": "... <5B>""#)
+            .count(),
+        2
+    );
+    check_lossless(&image);
+}
+
+/// Python looks at the first element of every list.
+#[test]
+fn a_list_may_be_empty() {
+    let text = r#"{"magic": "PSTREE", "entries": [{"pid": 1, "ppid": 0, "pgid": 1, "sid": 1, "threads": []}]}"#;
+    let image = encode(text).expect("it can be encoded");
+    assert_eq!(image, pstree(&TASK[..8]));
+}
+
+/// Python adds the bits up.
+#[test]
+fn a_flag_that_is_named_twice_counts_once() {
+    let text = |flags: &str| {
+        format!(
+            r#"{{"magic": "PAGEMAP", "entries": [{{"pages_id": 1}}, {{"vaddr": 4096, "compat_nr_pages": 1, "flags": "{flags}"}}]}}"#
+        )
+    };
+    let encoded = |flags: &str| encode(text(flags)).expect("it can be encoded");
+    assert_eq!(encoded("PE_PRESENT|PE_PRESENT"), encoded("PE_PRESENT"));
+    assert_eq!(encoded("PE_PRESENT | 0x4"), encoded("4"));
+}
