@@ -235,8 +235,13 @@ impl Source {
         } = held;
         let frozen = match (dumped, frozen) {
             (Ok(_), Some(frozen)) => frozen,
-            (dumped, _) => {
-                let (error, fate) = undone(dumped.err(), trouble, frozen_since.is_some());
+            (dumped, frozen) => {
+                let (error, mut fate) = undone(dumped.err(), trouble, frozen_since.is_some());
+                if let Some(frozen) = frozen {
+                    // CRIU died while it left the tree stopped: some tasks may be, others not.
+                    frozen.tree.resume(&stopped_before);
+                    fate = Fate::Resumed;
+                }
                 let stage = connection.reached();
                 connection.abort(&error.to_string());
                 return Err((stage, error, fate));
