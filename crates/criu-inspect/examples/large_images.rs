@@ -3,7 +3,8 @@
 //! `cargo run --release -p criu-inspect --example large_images DIRECTORY [GHOST_MIB]`
 //!
 //! Writes a page map of 200,000 entries, a memory map of 60,000 areas, 50,000 files, and an
-//! unlinked file of 1 GiB (or as many MiB as asked for).
+//! unlinked file of 1 GiB (or as many MiB as asked for); and the task that they are of, which has
+//! 2,000 of the files open, so that `crit x` can be asked.
 
 use std::error::Error;
 use std::fs::File;
@@ -11,9 +12,11 @@ use std::io::Write;
 use std::path::Path;
 
 use criu_image::message::{
-    FdTypes, FileEntry, FownEntry, GhostFileEntry, MmEntry, PagemapEntry, PagemapHead,
-    RegFileEntry, VmaEntry,
+    CoreEntry, CoreEntryMarch, FdTypes, FdinfoEntry, FileEntry, FownEntry, FsEntry, GhostFileEntry,
+    MmEntry, PagemapEntry, PagemapHead, PstreeEntry, RegFileEntry, TaskCoreEntry, TaskKobjIdsEntry,
+    VmaEntry,
 };
+use criu_image::wire::Message;
 use criu_image::{ByteOrder, Header, ImageKind, ImageWriter};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -31,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     memory_map(directory)?;
     files(directory)?;
     ghost_file(directory, ghost_mib)?;
+    task(directory)?;
     Ok(())
 }
 
@@ -107,6 +111,77 @@ fn files(directory: &Path) -> Result<(), Box<dyn Error>> {
             ..FileEntry::default()
         })?;
     }
+    image.finish()?;
+    Ok(())
+}
+
+fn task(directory: &Path) -> Result<(), Box<dyn Error>> {
+    one(
+        directory,
+        ImageKind::Pstree,
+        0,
+        &PstreeEntry {
+            pid: 1,
+            pgid: 1,
+            sid: 1,
+            threads: vec![1],
+            ..PstreeEntry::default()
+        },
+    )?;
+    one(
+        directory,
+        ImageKind::Core,
+        1,
+        &CoreEntry {
+            mtype: CoreEntryMarch::X86_64,
+            tc: Some(Box::new(TaskCoreEntry {
+                task_state: 1,
+                comm: "large".into(),
+                ..TaskCoreEntry::default()
+            })),
+            ..CoreEntry::default()
+        },
+    )?;
+    one(
+        directory,
+        ImageKind::Ids,
+        1,
+        &TaskKobjIdsEntry {
+            files_id: 1,
+            ..TaskKobjIdsEntry::default()
+        },
+    )?;
+    one(
+        directory,
+        ImageKind::Fs,
+        1,
+        &FsEntry {
+            cwd_id: 1,
+            root_id: 2,
+            ..FsEntry::default()
+        },
+    )?;
+    let mut image = image(directory, ImageKind::Fdinfo, 1)?;
+    for fd in 0..2000 {
+        image.message(&FdinfoEntry {
+            id: 1 + fd * 24,
+            r#type: FdTypes::Reg,
+            fd,
+            ..FdinfoEntry::default()
+        })?;
+    }
+    image.finish()?;
+    Ok(())
+}
+
+fn one<T: Message>(
+    directory: &Path,
+    kind: ImageKind,
+    id: u64,
+    entry: &T,
+) -> Result<(), Box<dyn Error>> {
+    let mut image = image(directory, kind, id)?;
+    image.message(entry)?;
     image.finish()?;
     Ok(())
 }

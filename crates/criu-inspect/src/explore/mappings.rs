@@ -13,7 +13,7 @@ use criu_image::memory::{
 use criu_image::message::{FdTypes, MmEntry, VmaEntry};
 use serde::{Serialize, Serializer};
 
-use super::{Explorer, Partial};
+use super::{Explorer, Partial, column};
 
 /// The mapped areas of a task.
 #[derive(Clone, Debug, Serialize)]
@@ -171,19 +171,26 @@ impl Mappings {
     ///
     /// Fails when `out` does.
     pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut line = Vec::new();
         for task in &self.0 {
             writeln!(out, "{}", task.pid)?;
             write!(out, "\t{:<36}    ", "exe")?;
             out.write_all(&task.exe)?;
             out.write_all(b"\n")?;
             for area in &task.areas {
-                let range = format!("{:08x}-{:08x}", area.start, area.end);
-                write!(out, "\t{range:<36}{}", area.protection_text())?;
+                line.clear();
+                column::hexadecimal(&mut line, area.start, 8);
+                line.push(b'-');
+                column::hexadecimal(&mut line, area.end, 8);
+                column::fill(&mut line, 0, 36);
+                line.extend(protection_letters(area.protection));
                 if !area.resource.is_empty() {
-                    out.write_all(b" ")?;
-                    out.write_all(&area.resource)?;
+                    line.push(b' ');
+                    line.extend_from_slice(&area.resource);
                 }
-                out.write_all(b"\n")?;
+                line.push(b'\n');
+                out.write_all(b"\t")?;
+                out.write_all(&line)?;
             }
         }
         Ok(())
@@ -191,9 +198,15 @@ impl Mappings {
 }
 
 fn protection_text(bits: u32) -> String {
-    let letters = [(1, 'r'), (2, 'w'), (4, 'x')];
-    let letter = |(bit, letter)| if bits & bit != 0 { letter } else { '-' };
-    letters.into_iter().map(letter).collect()
+    protection_letters(bits)
+        .into_iter()
+        .map(char::from)
+        .collect()
+}
+
+fn protection_letters(bits: u32) -> [u8; 3] {
+    let letters = [(1, b'r'), (2, b'w'), (4, b'x')];
+    letters.map(|(bit, letter)| if bits & bit != 0 { letter } else { b'-' })
 }
 
 fn protection<S: Serializer>(bits: &u32, serializer: S) -> Result<S::Ok, S::Error> {

@@ -26,6 +26,7 @@
 //! go-criu's CRIT gives them.
 
 mod cgroups;
+mod column;
 mod credentials;
 mod file_table;
 mod files;

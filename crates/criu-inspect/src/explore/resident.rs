@@ -8,7 +8,7 @@ use criu_image::message::{CoreEntryMarch, FdTypes, PagemapEntry, PagemapHead};
 use criu_image::{Entry, ImageKind};
 use serde::{Serialize, Serializer};
 
-use super::{Explorer, Partial};
+use super::{Explorer, Partial, column};
 
 /// The dumped pages of a task.
 #[derive(Clone, Debug, Serialize)]
@@ -186,25 +186,44 @@ impl Resident {
     ///
     /// Fails when `out` does.
     pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut line = Vec::new();
+        let pages = |line: &mut Vec<u8>, count| {
+            line.extend_from_slice(b" / ");
+            let start = line.len();
+            column::decimal(line, count);
+            column::fill(line, start, 8);
+        };
         for task in &self.0 {
             writeln!(out, "{}", task.pid)?;
             for range in &task.ranges {
-                let left = format!("\t{:x} / {:<8}", range.start, range.pages);
-                write!(out, "{left:<24}")?;
+                line.clear();
+                line.push(b'\t');
+                column::hexadecimal(&mut line, range.start, 0);
+                pages(&mut line, range.pages);
+                column::fill(&mut line, 0, 24);
                 for area in &range.areas {
                     match area {
-                        ResidentArea::Same => out.write_all(b" ~")?,
-                        ResidentArea::Area { start, pages, path } => {
-                            write!(out, " {start:08x} / {pages:<8}")?;
+                        ResidentArea::Same => line.extend_from_slice(b" ~"),
+                        ResidentArea::Area {
+                            start,
+                            pages: count,
+                            path,
+                        } => {
+                            line.push(b' ');
+                            column::hexadecimal(&mut line, *start, 8);
+                            pages(&mut line, *count);
                             if let Some(path) = path {
-                                out.write_all(b" ")?;
-                                out.write_all(path)?;
+                                line.push(b' ');
+                                line.extend_from_slice(path);
                             }
                         }
                     }
-                    write!(out, "\n\t{:23}", "")?;
+                    line.extend_from_slice(b"\n\t");
+                    let start = line.len();
+                    column::fill(&mut line, start, 23);
                 }
-                out.write_all(b"\n")?;
+                line.push(b'\n');
+                out.write_all(&line)?;
             }
         }
         Ok(())
