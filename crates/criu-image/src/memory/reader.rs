@@ -37,7 +37,7 @@ impl<'a> MemoryReader<'a> {
             let Some(at) = address.checked_add(filled as u64) else {
                 break;
             };
-            let Some(span) = self.space.span_at(at) else {
+            let Some((span, segment)) = self.space.locate(at) else {
                 break;
             };
             let rest = &mut out[filled..];
@@ -47,8 +47,6 @@ impl<'a> MemoryReader<'a> {
             match span.content {
                 Content::Zero => rest.fill(0),
                 content if content.is_known() => {
-                    let area = &self.space.areas()[span.area];
-                    let (_, segment) = self.space.span_in(span.area, area, at);
                     let Some((store, segment)) = segment else {
                         break;
                     };

@@ -180,9 +180,7 @@ impl AddressSpace {
     /// The span that holds an address, from that address on; `None` if nothing is mapped there.
     #[must_use]
     pub fn span_at(&self, address: u64) -> Option<Span> {
-        let index = self.first_area_behind(address);
-        let area = self.areas.get(index)?;
-        (area.vma.start <= address).then(|| self.span_in(index, area, address).0)
+        Some(self.locate(address)?.0)
     }
 
     /// The spans of a range of addresses.
@@ -243,17 +241,19 @@ impl AddressSpace {
         self.stores.get(index as usize).map(AsRef::as_ref)
     }
 
+    /// The span that holds an address, and the segment with its bytes.
+    pub(super) fn locate(&self, address: u64) -> Option<(Span, Option<(u32, Segment)>)> {
+        let index = self.first_area_behind(address);
+        let area = self.areas.get(index)?;
+        (area.vma.start <= address).then(|| self.span_in(index, area, address))
+    }
+
     fn first_area_behind(&self, address: u64) -> usize {
         self.areas.partition_point(|area| area.vma.end <= address)
     }
 
     /// The span of an area from an address on, and the segment with its bytes.
-    pub(super) fn span_in(
-        &self,
-        index: usize,
-        area: &Area,
-        address: u64,
-    ) -> (Span, Option<(u32, Segment)>) {
+    fn span_in(&self, index: usize, area: &Area, address: u64) -> (Span, Option<(u32, Segment)>) {
         let vma = &area.vma;
         let within = address - vma.start;
         let mut end = vma.end;
