@@ -1,4 +1,4 @@
-//! Writes a checkpoint anew: its pages ([`compress`], [`decompress`], [`flatten`]), and what it
+//! Writes a checkpoint anew: its pages ([`compress()`], [`decompress()`], [`flatten()`]), and what it
 //! says of addresses, paths and names ([`fn@edit`]).
 //!
 //! All or nothing: new files are staged beside the old ones, take their names together at the end,

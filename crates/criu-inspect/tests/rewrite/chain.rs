@@ -3,6 +3,7 @@
 //! Real incremental dumps take a kernel with memory tracking. The chain here is a real dump whose
 //! pages are dealt out over three directories, as such dumps would leave them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -171,4 +172,58 @@ fn the_chain_itself_is_one_that_criu_restores() {
     process.restored_as(criu.restore(&chain.join("3"), &[]));
     process.wait_for_count_above(count);
     assert_eq!(process.verify(), Ok(()));
+}
+
+/// The pages that a checkpoint has of a task, or has in its parent.
+fn pages_of(dir: &Path, id: u64) -> BTreeMap<u64, Option<Vec<u8>>> {
+    let checkpoint = Checkpoint::open(dir).expect("opens");
+    let (head, entries) = checkpoint.pagemap(ImageKind::Pagemap, id).expect("reads");
+    let bytes = fs::read(dir.join(ImageKind::Pages.file(head.pages_id.into()))).expect("read");
+    let mut bytes = bytes.chunks(PAGE);
+    let mut pages = BTreeMap::new();
+    for entry in &entries {
+        for index in 0..entry.effective_pages() {
+            let flags = entry.effective_flags();
+            let page = (flags & PRESENT != 0).then(|| bytes.next().expect("a page").to_vec());
+            if page.is_some() || flags & PARENT != 0 {
+                pages.insert(entry.vaddr + index * PAGE as u64, page);
+            }
+        }
+    }
+    pages
+}
+
+#[test]
+fn real_chains_have_the_same_pages_when_flat() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    let mut from_parents = 0;
+    for version in ["4.2", "4.3"] {
+        for name in ["incremental", "deduplicated"] {
+            let of = |suffix: &str| fixtures.join(version).join(format!("{name}{suffix}"));
+            let flat = TempDir::new();
+            let flat = flat.join("flat");
+            flatten_into(&of(""), &flat, FlattenOptions::default(), &()).expect("flattens");
+            let checkpoint = Checkpoint::open(&flat).expect("opens");
+            assert!(checkpoint.parent().expect("looks").is_none());
+            let ids = checkpoint.ids_of(ImageKind::Pagemap).expect("reads");
+            assert!(!ids.is_empty());
+            for id in ids {
+                let levels = [of(""), of("-2"), of("-1")].map(|dir| pages_of(&dir, id));
+                let found = pages_of(&flat, id);
+                assert!(found.keys().eq(levels[0].keys()), "{version} {name} {id}");
+                for (address, page) in &found {
+                    let mut depth = 0;
+                    while levels[depth][address].is_none() {
+                        depth += 1;
+                    }
+                    from_parents += usize::from(depth > 0);
+                    assert!(*page == levels[depth][address], "{name} {address:#x}");
+                }
+            }
+        }
+    }
+    assert!(
+        from_parents > 50,
+        "only {from_parents} pages came from parents"
+    );
 }
