@@ -1,4 +1,4 @@
-//! Makes images as large as checkpoints of large processes have, for measuring.
+//! Makes images as large as checkpoints of large processes have, for measuring: `large_images DIRECTORY 4`.
 //!
 //! `cargo run --release -p criu-inspect --example large_images DIRECTORY [GHOST_MIB]`
 //!
