@@ -39,6 +39,7 @@ fn write(target: &str, directory: &Path) -> Result<(), Box<dyn Error>> {
         "json_text" => texts(fixtures)?,
         "rpc_reply" => replies(),
         "log_diagnose" => logs(fixtures)?,
+        "migrate_message" => criu_migrate::fuzz::seeds(),
         _ => return Err("none are known".into()),
     };
     if let Ok(found) = fs::read_dir(fixtures.join("fuzz").join(target)) {
