@@ -36,10 +36,12 @@ fn fed(command: &mut Command, input: &[u8]) -> Output {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
     // A command that does not read on has its reasons.
-    let _ = stdin.write_all(input);
-    drop(stdin);
-    child.wait_with_output().unwrap()
+    let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    output
 }
 
 fn stdout(output: &Output) -> String {
@@ -237,6 +239,36 @@ fn what_fails_leaves_the_file_as_it_was() {
         0o640
     );
     assert_eq!(names(directory.path()), ["target"]);
+}
+
+#[test]
+fn only_what_comes_too_early_waits_in_a_temporary_file() {
+    let data = "AAAA".repeat(1 << 20);
+    let len = 3 << 20;
+    let run = |text: String| {
+        fed(
+            crit().arg("encode").env("TMPDIR", "/nonexistent"),
+            text.as_bytes(),
+        )
+    };
+    let usual = run(format!(
+        r#"{{"magic": "PIPES_DATA", "entries": [{{"pipe_id": 1, "bytes": {len}, "extra": "{data}"}}]}}"#
+    ));
+    assert_eq!(stderr(&usual), "");
+    assert_eq!(usual.stdout.len(), 12 + 7 + len);
+    for early in [
+        format!(
+            r#"{{"magic": "PIPES_DATA", "entries": [{{"extra": "{data}", "pipe_id": 1, "bytes": {len}}}]}}"#
+        ),
+        COMPACT.replace(r#""magic": "PSTREE", "#, ""),
+    ] {
+        let output = run(early);
+        let said = stderr(&output);
+        assert!(
+            said.contains("cannot keep data in a temporary file"),
+            "{said}"
+        );
+    }
 }
 
 #[test]

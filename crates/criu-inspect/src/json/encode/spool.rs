@@ -13,13 +13,13 @@ pub(super) struct Spool {
 impl Spool {
     /// Whether there is so much that it should be written if it can be.
     pub(super) fn is_full(&self) -> bool {
-        self.memory.len() >= MEMORY_LEN
+        self.file.is_some() || self.memory.len() >= MEMORY_LEN
     }
 
     /// Keeps more data.
     pub(super) fn put(&mut self, data: &[u8]) -> io::Result<()> {
-        self.memory.extend_from_slice(data);
         if !self.is_full() {
+            self.memory.extend_from_slice(data);
             return Ok(());
         }
         let file = match &mut self.file {
@@ -28,7 +28,7 @@ impl Spool {
         };
         file.write_all(&self.memory)?;
         self.memory.clear();
-        Ok(())
+        file.write_all(data)
     }
 
     /// Hands all data on, in pieces, and keeps none.
