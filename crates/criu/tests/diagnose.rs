@@ -125,6 +125,11 @@ fn failures_collected_later_are_explained() {
 }
 
 #[test]
+fn failures_of_a_third_search_are_explained() {
+    check("later.txt", 0);
+}
+
+#[test]
 fn provoked_failures_are_explained() {
     check("provoked.txt", 0);
 }

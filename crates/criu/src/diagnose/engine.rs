@@ -321,7 +321,11 @@ impl<'l> Run<'l> {
         let (cause, remedy) = match &line.known {
             Some(known) => (
                 names::fill(known.rule.cause, &known.captures),
-                names::fill(known.rule.remedy, &known.captures),
+                format!(
+                    "{}; {}",
+                    names::fill(known.rule.remedy, &known.captures),
+                    fallback::otherwise(line.entry)
+                ),
             ),
             None => fallback::explain(line.entry, self.operation),
         };

@@ -14,7 +14,8 @@ pub(super) const AREAS: &[Area] = &[
         does: "saves and rebuilds mounts",
         remedy: "look at the mount named: make it --external mnt[PATH]:KEY (dump) and \
                 mnt[KEY]:PATH (restore), leave it out with --skip-mnt, or unmount it in the \
-                container; --mntns-compat-mode switches to the older mount engine on restore; \
+                container; for a mount shared with the outside use --enable-external-masters, or mount --make-rprivate \
+                before the start; --mntns-compat-mode switches to the older mount engine on restore; \
                 checkpoint containers through their runtime (podman, runc, lxc-checkpoint), \
                 which passes the mounts",
     },
@@ -39,8 +40,10 @@ pub(super) const AREAS: &[Area] = &[
         does: "saves and rebuilds network namespaces, locks the network and runs ip, \
                 iptables and nft",
         remedy: "make sure iproute2 and iptables (or nft with --network-lock nftables) are \
-                installed and their kernel modules loaded; --network-lock skip avoids locking, \
-                --empty-ns net leaves the network namespace to scripts",
+                installed and their kernel modules loaded (xt_mark, veth, bridge, tun); delete leftover \
+                interfaces (ip link del) and CRIU's leftover rules; CAP_NET_ADMIN is needed; \
+                --network-lock skip avoids locking, --empty-ns net leaves the network namespace to \
+                scripts",
     },
     Area {
         modules: &["inet", "tcp", "sockets", "skqueue", "sk inet"],
@@ -61,7 +64,8 @@ pub(super) const AREAS: &[Area] = &[
         files: &["sk-unix.c"],
         does: "saves and restores UNIX sockets",
         remedy: "use --ext-unix-sk (or --external unix[INODE]) for sockets whose peer is \
-                outside the dumped tree, or dump the peer's process too",
+                outside the dumped tree, dump the peer's process (the parent) too, or close the \
+                connection before the dump; remove a stale socket file before the restore",
     },
     Area {
         modules: &["netlink"],
@@ -231,7 +235,8 @@ pub(super) const AREAS: &[Area] = &[
         does: "saves and reopens files",
         remedy: "the same files must exist at the same paths with the same size and mode at \
                 restore; --link-remap and --ghost-limit for deleted files, --external \
-                file[MNT:INODE] and --inherit-fd for files that the caller gives",
+                file[MNT:INODE] and --inherit-fd for files that the caller gives; remove what an \
+                earlier try left (link_remap.*, *.ghost)",
     },
     Area {
         modules: &[],
@@ -265,7 +270,9 @@ pub(super) const AREAS: &[Area] = &[
         modules: &[],
         files: &["restorer.c", "cr-restore.c", "rst-malloc.c"],
         does: "rebuilds the processes",
-        remedy: "restore with the privileges, limits and kernel features of the dump; look for \
+        remedy: "restore with the privileges (root, CAP_SYS_ADMIN, CAP_CHECKPOINT_RESTORE), limits, \
+                libraries and kernel features of the dump; the same pids must be free (kill who \
+                holds them, or restore in a new pid namespace with criu-ns or unshare -p); look for \
                 errors of the same pid just before",
     },
     Area {

@@ -64,6 +64,16 @@ pub(super) fn explain(entry: &Entry, operation: Option<Operation>) -> (String, S
     (cause, remedy)
 }
 
+/// What to try when the remedy of the rule that knows `entry` does not help.
+pub(super) fn otherwise(entry: &Entry) -> String {
+    match area(entry) {
+        Some(area) => format!("if that does not help: {}; {UPGRADE}", area.remedy),
+        None => format!("if that does not help: {UPGRADE}"),
+    }
+}
+
+const UPGRADE: &str = "try a newer version of CRIU (upgrade), many failures are fixed there";
+
 const GENERAL: &str = "if that does not help, run again with -v4 and read the lines just before this one, run \
      `criu check --all` to see what kernel and configuration lack, and try a newer version of CRIU (upgrade): \
      many failures are fixed there";

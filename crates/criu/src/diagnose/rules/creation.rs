@@ -137,6 +137,9 @@ pub(super) const RULES: &[Rule] = &[
             "{pid} killed by signal 4",
             "{pid} killed by signal 7",
             "{pid} killed by signal 5",
+            "{pid} stopped by signal 11",
+            "{pid} stopped by signal 4",
+            "{pid} stopped by signal 7",
         ],
     )
     .despite_success()
@@ -155,6 +158,7 @@ pub(super) const RULES: &[Rule] = &[
     .examples(&[
         "Error (criu/cr-restore.c:1480): 1959 killed by signal 11: Segmentation fault",
         "Error (criu/cr-restore.c:1480): 1959 killed by signal 7: Bus error",
+        "Error (criu/cr-restore.c:1492): 18962 stopped by signal 11: Segmentation fault",
     ]),
     consequence(
         Group::Process,

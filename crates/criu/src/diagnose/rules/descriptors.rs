@@ -105,6 +105,7 @@ pub(super) const RULES: &[Rule] = &[
         "let the program close the device before the dump, or start it without; a plugin \
             can handle a device (cuda_plugin for NVIDIA, amdgpu_plugin for AMD, --libdir; \
             gdrcopy's /dev/gdrdrv, RDMA and the like have none); terminals need --shell-job, \
+            serial consoles (204, 4:64 and up) standard files redirected to a file or /dev/null, \
             devices of a container --external dev[…]",
     )
     .examples(&[

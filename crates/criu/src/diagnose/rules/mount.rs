@@ -69,7 +69,8 @@ pub(super) const RULES: &[Rule] = &[
         "checkpoint through the container's tool (podman, runc, docker, lxc-checkpoint), \
             which declares these external mounts; with criu itself add --external \
             mnt[PATH]:KEY for each (or --external mnt[]:m, --ext-mount-map auto) and \
-            --external mnt[KEY]:HOSTPATH on restore with --root; or --skip-mnt PATH",
+            --external mnt[KEY]:HOSTPATH on restore with --root; or --skip-mnt PATH; mounts of \
+            /sys/fs/cgroup need a newer kernel (4.6 has cgroup namespaces) or runtime",
     )
     .examples(&[
         "Error (criu/mount.c:660): mnt: 554:./etc/hosts doesn't have a proper root \

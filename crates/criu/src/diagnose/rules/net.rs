@@ -118,6 +118,29 @@ pub(super) const RULES: &[Rule] = &[
             --empty-ns net",
     )
     .examples(&["  1: Error (criu/net.c:1600): net: Can't restore link: -17"]),
+    cause(
+        Group::Net,
+        "link-refused",
+        &["ERROR {code} reported by netlink"],
+    )
+    .warnings()
+    .then(&["Can't restore link", "Unable to restore network links"])
+    .during(Operation::Restore)
+    .cause(
+        "the kernel refused to create or change a network link ({code}; -17: an interface of \
+            that name exists, -95: not supported, -1: not permitted)",
+    )
+    .remedy(
+        "leave the network to the runtime with --empty-ns net (runc: EmptyNs, --empty-ns \
+            network), which sets interfaces up itself; delete a leftover interface of the same \
+            name (ip link del), load the link's driver (modprobe veth, bridge, tun, macvlan), \
+            run with CAP_NET_ADMIN",
+    )
+    .examples(&[
+        "» (00.251052)      1: Warn  (libnetlink.c:54): ERROR -17 reported by \
+                netlink\n(00.251063)      1: Error (net.c:779): Can't restore link\nError \
+                (cr-restore.c:2221): Restoring FAILED.",
+    ]),
     clue(
         Group::Net,
         "links-restore",

@@ -197,6 +197,23 @@ pub(super) const RULES: &[Rule] = &[
     .cause("the service socket cannot be made")
     .remedy("stop another criu service or remove the stale socket, or give another --address")
     .examples(&["Error (criu/cr-service.c:1300): Can't bind: Address already in use"]),
+    cause(
+        Group::Options,
+        "criu-not-found",
+        &[
+            "Can't exec criu swrk: No such file or directory",
+            "exec: \"criu\": executable file not found",
+            "criu: command not found",
+            "criu binary not found",
+        ],
+    )
+    .any_line()
+    .cause("the caller (a runtime or library) did not find the criu program")
+    .remedy(
+        "install criu (package criu) where the caller looks for it: in PATH, or where its option \
+            says (--criu, criu_set_service_binary)",
+    )
+    .examples(&["Can't exec criu swrk: No such file or directory"]),
     clue(Group::Options, "pid-missing", &["pid not specified"])
         .any_line()
         .cause("no process was named")
