@@ -130,6 +130,11 @@ fn failures_of_a_third_search_are_explained() {
 }
 
 #[test]
+fn failures_held_out_until_the_last_rule_are_explained() {
+    check("held-out-2.txt", 0);
+}
+
+#[test]
 fn provoked_failures_are_explained() {
     check("provoked.txt", 0);
 }

@@ -149,7 +149,10 @@ fn entry(raw: BString, text: String, line_number: u64) -> Entry {
 
     let mut location = None;
     let rest = text.get(cursor..end).unwrap_or_default();
-    let marked = tag(rest.trim_start()).map(|tag| (rest.len() - rest.trim_start().len(), tag));
+    let start = rest.trim_start();
+    let marked = tag(start)
+        .or_else(|| time.and_then(|_| bare_tag(start)))
+        .map(|tag| (rest.len() - start.len(), tag));
     // Without a time stamp the mark may stand behind a wrapper's words.
     let marked = marked.or_else(|| if time.is_none() { find_tag(rest) } else { None });
     if let Some((skip, tag)) = marked {
@@ -264,6 +267,18 @@ fn tag(text: &str) -> Option<Tag> {
         location: Some(location),
         length: text.len() - behind.len(),
     })
+}
+
+/// `Error: ` at the start, from a CRIU built without file names in its messages.
+fn bare_tag(text: &str) -> Option<Tag> {
+    [("Error: ", Level::Error), ("Warn: ", Level::Warn)]
+        .into_iter()
+        .find(|(mark, _)| text.starts_with(mark))
+        .map(|(mark, level)| Tag {
+            level,
+            location: None,
+            length: mark.len(),
+        })
 }
 
 fn find_tag(text: &str) -> Option<(usize, Tag)> {

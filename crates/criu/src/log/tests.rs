@@ -173,3 +173,18 @@ fn version_kernel_operation_and_outcome_are_found() {
     assert_eq!(log.tail(1).len(), 1);
     assert_eq!(log.tail(10).len(), 2);
 }
+
+#[test]
+fn a_mark_without_file_name_is_known_behind_a_time_stamp() {
+    let log = Log::parse(
+        b"(00.018051)  33670: Error: tty: Don't have tty to inherit session from\nError: ipv4: Address already assigned.\n",
+    );
+    let [error, foreign] = log.entries() else {
+        panic!("{} entries", log.entries().len());
+    };
+    assert_eq!(
+        (error.level, error.pid, error.module()),
+        (Level::Error, Some(33670), Some("tty"))
+    );
+    assert_eq!(foreign.level, Level::Untagged);
+}
