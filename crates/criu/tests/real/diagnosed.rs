@@ -312,7 +312,7 @@ fn images_of_a_version_to_come_or_cut_short() {
         fs::write(&files, &good[..good.len() - 5]).unwrap();
         let error = rig.criu.restore(&rig.restore()).unwrap_err();
         Subreaper::reap(pid);
-        told(rig, &error, "image-eof", "", "cop");
+        told(rig, &error, "image-short", "", "cop");
         fs::write(&files, good).unwrap();
         rig.bring_back(&mut process, &rig.restore());
     });
