@@ -1,4 +1,4 @@
-//! Checkpoints a process and brings it back: `dump_restore [PID DIRECTORY]`.
+//! Checkpoints a process and brings it back: `dump_restore PID DIRECTORY`.
 //!
 //! Without arguments it starts a process of its own to do it to. Needs root and CRIU.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
