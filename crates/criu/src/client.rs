@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::binary;
 use crate::conclusion::started;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::features::Features;
+use crate::lazy_pages::{LazyPages, LazyPagesServer};
 use crate::link::{After, Link};
 use crate::notify::Hooks;
 use crate::outcome::{self, DumpOutcome, PreDumpOutcome, RestoreOutcome, StartedPageServer};
@@ -220,6 +221,19 @@ impl Criu {
             .session_for(&prepared)?
             .submit(prepared, After::Ends, None)?;
         Ok(started(&answer))
+    }
+
+    /// Starts a server that fills the memory of a tree restored with [`Restore::lazy_pages`]; it is ready then.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::NeedsWorker`] where a service is used; [`crate::Error::Spawn`], [`crate::Error::Lost`],
+    /// [`crate::Error::TimedOut`] when it does not come up.
+    pub fn lazy_pages(&self, lazy_pages: &LazyPages) -> Result<LazyPagesServer> {
+        let binary = self.binary().ok_or(Error::NeedsWorker {
+            option: "lazy-pages",
+        })?;
+        lazy_pages.start(binary)
     }
 
     /// Records this machine's processor features in an images directory.

@@ -53,6 +53,7 @@ mod failure;
 mod features;
 #[doc(hidden)] // for the fuzz targets and our own tests
 pub mod fuzz;
+mod lazy_pages;
 mod link;
 pub mod log;
 mod notify;
@@ -72,6 +73,7 @@ pub use criu_image::stats::{DumpStats, RestoreStats};
 pub use error::{Error, Result};
 pub use failure::{CriuErrno, Failure, LogReport, TargetState};
 pub use features::{Feature, Features};
+pub use lazy_pages::{LazyPages, LazyPagesServer};
 pub use notify::{Event, Hook, HookError, HookResult, Hooks, NoHooks};
 pub use outcome::{
     DumpOutcome, PageServerChild, PreDumpOutcome, RestoreOutcome, RestoredChild, StartedPageServer,

@@ -61,6 +61,8 @@ pub enum Operation {
     Check,
     /// Receive pages over the network.
     PageServer,
+    /// Fill the memory of a restored tree when it is first touched.
+    LazyPages,
     /// Record the features of this machine's processor.
     CpuInfoDump,
     /// Compare recorded processor features with this machine's.
@@ -81,6 +83,7 @@ impl fmt::Display for Operation {
             Self::Restore => "restore",
             Self::Check => "check",
             Self::PageServer => "page-server",
+            Self::LazyPages => "lazy-pages",
             Self::CpuInfoDump => "cpuinfo dump",
             Self::CpuInfoCheck => "cpuinfo check",
             Self::FeatureCheck => "feature check",

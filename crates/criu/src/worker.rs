@@ -251,7 +251,7 @@ fn map_descriptors(
     Ok(())
 }
 
-fn pidfd_of(child: &Child) -> io::Result<OwnedFd> {
+pub(crate) fn pidfd_of(child: &Child) -> io::Result<OwnedFd> {
     let pid = i32::try_from(child.id())
         .ok()
         .and_then(Pid::from_raw)
@@ -259,7 +259,7 @@ fn pidfd_of(child: &Child) -> io::Result<OwnedFd> {
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-fn reap(child: &mut Child) -> Option<WorkerExit> {
+pub(crate) fn reap(child: &mut Child) -> Option<WorkerExit> {
     let _ = child.kill();
     child.wait().ok().map(WorkerExit::from)
 }

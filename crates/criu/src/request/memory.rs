@@ -30,6 +30,11 @@ pub enum Pages {
         /// TCP port to listen on; 0 lets the kernel choose.
         port: u16,
     },
+    /// As [`Pages::Lazy`], but they are served over a connection that exists already, and nobody else can have
+    /// them. Worker mode only.
+    ///
+    /// CRIU ends the connection's service without complaint when the peer closes it, fetched or not.
+    LazySocket(OwnedFd),
 }
 
 impl Pages {
@@ -52,6 +57,12 @@ impl Pages {
                     port: Some((*port).into()),
                     ..CriuPageServerInfo::default()
                 }
+            }
+            Self::LazySocket(fd) => {
+                let number = prepared.hand_over(fd, "a connection for lazy pages")?;
+                prepared.opts.lazy_pages = Some(true);
+                // In a request CRIU takes the descriptor only of a dump that is not lazy.
+                return prepared.configure(&format!("ps-socket {number}\n"));
             }
         };
         prepared.opts.ps = Some(Box::new(server));

@@ -1,8 +1,13 @@
 //! A request made ready to send: its message, and what must stay open until it is answered.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::error::{Error, Result};
 use crate::request::Operation;
@@ -78,5 +83,25 @@ impl<'a> Prepared<'a> {
         self.handed_over.push(fd.as_fd());
         self.worker_only = self.worker_only.or(Some(option));
         Ok(number)
+    }
+
+    /// Gives CRIU options that its requests do not have, by a configuration file behind the caller's own.
+    pub(crate) fn configure(&mut self, lines: &str) -> Result<()> {
+        let failed = |source| Error::Io {
+            doing: "write a configuration file for CRIU",
+            source,
+        };
+        let memfd = memfd_create("criu-config", MemfdFlags::CLOEXEC).map_err(io::Error::from);
+        let mut file = File::from(memfd.map_err(failed)?);
+        if let Some(path) = &self.opts.config_file {
+            let mut own = File::open(OsStr::from_bytes(path)).map_err(failed)?;
+            io::copy(&mut own, &mut file).map_err(failed)?;
+            file.write_all(b"\n").map_err(failed)?;
+        }
+        file.write_all(lines.as_bytes()).map_err(failed)?;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        self.opts.config_file = Some(path.into());
+        self.held.push(file.into());
+        Ok(())
     }
 }

@@ -30,7 +30,7 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    const fn number(self) -> i32 {
+    pub(crate) const fn number(self) -> i32 {
         match self {
             Self::Message => 0,
             Self::Error => 1,

@@ -3,11 +3,12 @@
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use criu::request::Pages;
-use criu::{Criu, Dump, Feature, PageServer, Restore};
-use criu_testkit::{Scene, Subreaper, TestProcess, skip};
+use criu::{Criu, Dump, Event, Feature, LazyPages, PageServer, Restore};
+use criu_testkit::{Namespace, Scene, Subreaper, TestProcess, skip};
 
 use crate::rig::{Rig, each, pid_of};
 
@@ -173,6 +174,68 @@ fn memory_is_fetched_after_the_restore() {
         // Once everything is fetched there is nothing left for it to do.
         let status = daemon.wait().unwrap();
         assert!(status.success(), "{status} {:?}", status.signal());
+    });
+}
+
+/// Post-copy as a migration does it: the pages stay in the frozen tree, and go over a connection of ours.
+#[test]
+fn memory_is_fetched_from_the_frozen_tree_over_a_connection_handed_over() {
+    each(|rig| {
+        if !rig.criu.features().unwrap().contains(Feature::LazyPages) {
+            skip!(Unavoidable, "{}", Feature::LazyPages.remedy());
+        }
+        let mut process = Scene::new()
+            .memory_kib(8192)
+            .namespaces(&[Namespace::Pid])
+            .start();
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut dump = rig.dump_of(&process);
+        dump.pages = Pages::LazySocket(ours.into());
+        let config = rig.images.join("criu.conf");
+        std::fs::write(&config, "display-stats").unwrap();
+        dump.settings.config_file = Some(config);
+        let complete = AtomicBool::new(false);
+        let mut server = LazyPages::new(rig.images.path(), rig.images.path());
+        server.socket = Some(theirs.into());
+        let count = process.count();
+        std::thread::scope(|scope| {
+            let dumping = scope.spawn(|| {
+                let mut hook = |event: Event<'_>| {
+                    if let Event::PostDump = event {
+                        complete.store(true, Ordering::Release);
+                    }
+                    Ok(())
+                };
+                rig.criu.dump_with(&dump, &mut hook).map(drop)
+            });
+            while !complete.load(Ordering::Acquire) && !dumping.is_finished() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(pages_written(rig.images.path()) < 1 << 20);
+            let mut server = rig.criu.lazy_pages(&server).unwrap();
+            let mut restore = rig.restore();
+            restore.lazy_pages = true;
+            let restored = rig.criu.restore(&restore).unwrap();
+            assert!(server.wait(Duration::from_secs(30)).unwrap());
+            dumping.join().unwrap().unwrap();
+            process.reap();
+            process.restored_as(u32::try_from(restored.pid).unwrap());
+        });
+        process.wait_for_count_above(count);
+        assert_eq!(process.verify(), Ok(()));
+    });
+}
+
+#[test]
+fn a_lazy_pages_server_that_cannot_start_says_why() {
+    each(|rig| {
+        let error = rig
+            .criu
+            .lazy_pages(&LazyPages::new(rig.images.path(), rig.images.path()))
+            .unwrap_err();
+        let failure = error.failure().expect("a failure");
+        assert!(failure.log.is_some(), "{error}");
+        assert!(matches!(error, criu::Error::Lost(_)), "{error:?}");
     });
 }
 
