@@ -218,8 +218,15 @@ impl Connection {
     }
 
     /// Takes the queue of the pages channel; there is only one.
-    pub(crate) fn take_pages(&mut self) -> Option<Receiver<Chunk>> {
-        self.pages.take()
+    pub(crate) fn take_pages(&mut self) -> Result<Receiver<Chunk>> {
+        self.pages.take().ok_or(Error::Misuse {
+            problem: "the pages channel is in use",
+        })
+    }
+
+    /// Gives it back.
+    pub(crate) fn return_pages(&mut self, pages: Receiver<Chunk>) {
+        self.pages = Some(pages);
     }
 
     /// Says a message, if it is its turn.
@@ -272,7 +279,7 @@ impl Connection {
         let deadline = Instant::now().checked_add(within);
         loop {
             // Once the tree is given away there is nothing to call off.
-            if watch.is_cancelled() && self.stage != Stage::Committing {
+            if watch.is_cancelled() && !self.stage.is_given_away() {
                 return Err(Error::Cancelled);
             }
             let left = deadline.map_or(CANCEL_CHECK, |deadline| {

@@ -4,13 +4,15 @@
 //! where they are. A message out of turn is an [`OutOfTurn`], whoever says it.
 //!
 //! ```text
-//! Opening ──S offer──▶ Offered ──D accept──▶ Accepted ──S open-pages──▶ PageServerAsked
-//!                         └─D refuse─▶ Over                                  │ D pages-ready
-//!                                                                            ▼
-//!   Held ◀──D restored── Restoring ◀──S complete── Copying ⟲ S image, image data, end
+//!                                     ┌──D round-stored── RoundEnding ◀──S round-done──┐
+//!                                     ▼                                                │
+//! Opening ──S offer──▶ Offered ──D accept──▶ Accepted ──S open-pages──▶ PageServerAsked │
+//!                         └─D refuse─▶ Over     │ S image                    │ D pages-ready
+//!                                               └───────────────────────▶    ▼         │
+//!   Held ◀──D restored── Restoring ◀──S complete── Copying ⟲ S image, image data, end ──┘
 //!    │ S commit
 //!    ▼
-//! Committing ──D committed──▶ Over
+//! Committing ──D committed──▶ Over, or, when pages follow, Filling ──D filled──▶ Over
 //!
 //! abort (S or D) ─▶ Over, from every state but: Opening; and Committing, where only D may say it
 //! ```
@@ -58,35 +60,46 @@ pub enum Stage {
     Opening,
     /// The source made its offer.
     Offered,
-    /// The destination accepts.
+    /// The destination accepts; or a round of pre-copy is over.
     Accepted,
     /// The source wants a page server.
     PageServerAsked,
     /// Pages and images are copied: the tree runs until the dump has frozen it.
     Copying,
+    /// All pages of a round were sent, and are stored.
+    RoundEnding,
     /// Everything is on the destination, which restores; the tree is frozen on the source.
     Restoring,
     /// The tree is frozen on both sides.
     Held,
     /// The source has given the tree away: it never resumes it by itself from here.
     Committing,
+    /// The tree runs on the destination, and its memory follows.
+    Filling,
     /// Nothing more is to be said.
     Over,
 }
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Opening,
         Self::Offered,
         Self::Accepted,
         Self::PageServerAsked,
         Self::Copying,
+        Self::RoundEnding,
         Self::Restoring,
         Self::Held,
         Self::Committing,
+        Self::Filling,
         Self::Over,
     ];
+
+    /// Whether the tree is the destination's, or may be.
+    pub(crate) const fn is_given_away(self) -> bool {
+        matches!(self, Self::Committing | Self::Filling)
+    }
 
     /// Returns the stage after `speaker` says `message`.
     ///
@@ -101,11 +114,21 @@ impl Stage {
             (Self::Offered, Destination, Message::Refuse { .. }) => Self::Over,
             (Self::Accepted, Source, Message::OpenPages) => Self::PageServerAsked,
             (Self::PageServerAsked, Destination, Message::PagesReady) => Self::Copying,
-            (Self::Copying, Source, Message::Image { .. }) => Self::Copying,
+            (Self::Copying, Source, Message::RoundDone) => Self::RoundEnding,
+            (Self::RoundEnding, Destination, Message::RoundStored) => Self::Accepted,
+            // Without a page server before it where pages follow later.
+            (Self::Accepted | Self::Copying, Source, Message::Image { .. }) => Self::Copying,
             (Self::Copying, Source, Message::Complete { .. }) => Self::Restoring,
             (Self::Restoring, Destination, Message::Restored { .. }) => Self::Held,
             (Self::Held, Source, Message::Commit) => Self::Committing,
-            (Self::Committing, Destination, Message::Committed { .. }) => Self::Over,
+            (Self::Committing, Destination, Message::Committed { pages_follow, .. }) => {
+                if *pages_follow {
+                    Self::Filling
+                } else {
+                    Self::Over
+                }
+            }
+            (Self::Filling, Destination, Message::Filled) => Self::Over,
             // Having said `commit`, the source cannot take it back.
             (Self::Opening | Self::Over, _, Message::Abort { .. })
             | (Self::Committing, Source, Message::Abort { .. }) => {
@@ -125,9 +148,11 @@ impl fmt::Display for Stage {
             Self::Accepted => "preparing the copy",
             Self::PageServerAsked => "starting the page server",
             Self::Copying => "copying",
+            Self::RoundEnding => "ending a round",
             Self::Restoring => "restoring",
             Self::Held => "handing over",
             Self::Committing => "committing",
+            Self::Filling => "filling the memory of the tree that runs there",
             Self::Over => "ending the conversation",
         })
     }
@@ -165,6 +190,8 @@ pub(crate) fn one_of_each() -> Vec<Message> {
         kernel: "6.1".into(),
         page_size_bytes: 4096,
         criu: "4.3".into(),
+        memory_tracking: false,
+        lazy_pages: false,
     };
     let offer = Offer {
         host: host.clone(),
@@ -181,14 +208,24 @@ pub(crate) fn one_of_each() -> Vec<Message> {
         Message::Refuse { reason: reason() },
         Message::OpenPages,
         Message::PagesReady,
+        Message::RoundDone,
+        Message::RoundStored,
         Message::Image {
             name: "core-1.img".into(),
             len_bytes: 1,
         },
-        Message::Complete { images: 1 },
+        Message::Complete {
+            images: 1,
+            pages_follow: false,
+        },
         Message::Restored { pid: 1 },
         Message::Commit,
-        Message::Committed { pid: 1 },
+        Message::Committed {
+            pid: 1,
+            resumed_after_us: 0,
+            pages_follow: false,
+        },
+        Message::Filled,
         Message::Abort { reason: reason() },
     ]
 }
@@ -198,7 +235,8 @@ mod tests {
     use super::*;
     use Party::{Destination as D, Source as S};
 
-    /// All that is legal, written out again; everything else must be refused.
+    /// All that is legal, written out again; everything else must be refused. (A second `committed`, with pages
+    /// that follow, is looked at below.)
     const LEGAL: &[(Stage, Party, &str, Stage)] = &[
         (Stage::Opening, S, "offer", Stage::Offered),
         (Stage::Offered, D, "accept", Stage::Accepted),
@@ -206,6 +244,7 @@ mod tests {
         (Stage::Offered, S, "abort", Stage::Over),
         (Stage::Offered, D, "abort", Stage::Over),
         (Stage::Accepted, S, "open-pages", Stage::PageServerAsked),
+        (Stage::Accepted, S, "image", Stage::Copying),
         (Stage::Accepted, S, "abort", Stage::Over),
         (Stage::Accepted, D, "abort", Stage::Over),
         (Stage::PageServerAsked, D, "pages-ready", Stage::Copying),
@@ -213,6 +252,10 @@ mod tests {
         (Stage::PageServerAsked, D, "abort", Stage::Over),
         (Stage::Copying, S, "image", Stage::Copying),
         (Stage::Copying, S, "complete", Stage::Restoring),
+        (Stage::Copying, S, "round-done", Stage::RoundEnding),
+        (Stage::RoundEnding, D, "round-stored", Stage::Accepted),
+        (Stage::RoundEnding, S, "abort", Stage::Over),
+        (Stage::RoundEnding, D, "abort", Stage::Over),
         (Stage::Copying, S, "abort", Stage::Over),
         (Stage::Copying, D, "abort", Stage::Over),
         (Stage::Restoring, D, "restored", Stage::Held),
@@ -223,7 +266,21 @@ mod tests {
         (Stage::Held, D, "abort", Stage::Over),
         (Stage::Committing, D, "committed", Stage::Over),
         (Stage::Committing, D, "abort", Stage::Over),
+        (Stage::Filling, D, "filled", Stage::Over),
+        (Stage::Filling, S, "abort", Stage::Over),
+        (Stage::Filling, D, "abort", Stage::Over),
     ];
+
+    #[test]
+    fn a_tree_whose_memory_follows_is_filled() {
+        let committed = Message::Committed {
+            pid: 1,
+            resumed_after_us: 5,
+            pages_follow: true,
+        };
+        assert_eq!(Stage::Committing.after(D, &committed), Ok(Stage::Filling));
+        assert!(Stage::Committing.after(S, &committed).is_err());
+    }
 
     #[test]
     fn exactly_the_legal_messages_are_taken_in_every_stage() {

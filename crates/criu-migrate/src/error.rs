@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::conversation::{OutOfTurn, Party};
 use crate::frame::FrameError;
+use crate::mode::Unavailable;
+use crate::policy::Reason;
 
 /// The result of an operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -102,6 +104,31 @@ pub enum Error {
         reason: String,
     },
 
+    /// The mode asked for cannot work between these two machines; nothing was touched.
+    #[error(transparent)]
+    Mode(#[from] Unavailable),
+
+    /// The policy found that the tree cannot move well, and the caller wants it to stay then.
+    #[error(
+        "stopping the tree would take {} ({reason}); allow a longer downtime or post-copy, or have it stopped anyway",
+        describe_downtime(*.predicted)
+    )]
+    GaveUp {
+        /// Why no further round would help.
+        reason: Reason,
+        /// The downtime predicted.
+        predicted: Option<Duration>,
+    },
+
+    /// Memory that was to follow the tree did not.
+    #[error(
+        "memory of the tree was lost on its way: {reason}; the tree was ended on the destination"
+    )]
+    MemoryLost {
+        /// What happened.
+        reason: String,
+    },
+
     /// The caller called it off.
     #[error("called off")]
     Cancelled,
@@ -136,6 +163,13 @@ pub enum Error {
         /// The state it should be in.
         expected: &'static str,
     },
+}
+
+fn describe_downtime(predicted: Option<Duration>) -> String {
+    predicted.map_or_else(
+        || "a time nobody knows".to_owned(),
+        |time| format!("about {time:.0?}"),
+    )
 }
 
 impl Error {

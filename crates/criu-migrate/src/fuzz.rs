@@ -6,9 +6,9 @@ use crate::conversation::{Party, Stage};
 use crate::frame::{
     Channel, Frame, HEADER_BYTES, Header, PREAMBLE_BYTES, decode_preamble, encode_preamble,
 };
+use crate::images_dir::ImageName;
 use crate::message::Message;
 use crate::sparse;
-use crate::staging::ImageName;
 
 /// Takes bytes for what a peer sends: a preamble, then frames, then messages in them.
 ///
@@ -107,11 +107,16 @@ pub fn seeds() -> Vec<Vec<u8>> {
         r#"{"say":"accept","name":"a","architecture":"x86_64","kernel":"6","page_size_bytes":4096,"criu":"4.3"}"#,
         r#"{"say":"open-pages"}"#,
         r#"{"say":"pages-ready"}"#,
+        r#"{"say":"round-done"}"#,
+        r#"{"say":"round-stored"}"#,
+        r#"{"say":"open-pages"}"#,
+        r#"{"say":"pages-ready"}"#,
         r#"{"say":"image","name":"../core-1.img","len_bytes":7}"#,
-        r#"{"say":"complete","images":1}"#,
+        r#"{"say":"complete","images":1,"pages_follow":true}"#,
         r#"{"say":"restored","pid":1}"#,
         r#"{"say":"commit"}"#,
-        r#"{"say":"committed","pid":1}"#,
+        r#"{"say":"committed","pid":1,"resumed_after_us":9,"pages_follow":true}"#,
+        r#"{"say":"filled"}"#,
         r#"{"say":"abort","reason":"because"}"#,
         r#"{"say":"refuse","reason":"because"}"#,
     ];
@@ -171,9 +176,10 @@ mod tests {
         let seeds = seeds();
         let conversation = seeds.last().unwrap();
         let frames = frames(&conversation[PREAMBLE_BYTES..]);
-        assert_eq!(frames.len(), 11 * 5);
+        assert_eq!(frames.len(), 16 * 5);
         let mut stage = Stage::Opening;
-        let turns = [0, 1, 0, 1, 0, 0, 1, 0, 1].map(|n| [Party::Source, Party::Destination][n]);
+        let turns = [0, 1, 0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1, 1]
+            .map(|n| [Party::Source, Party::Destination][n]);
         for (frame, speaker) in frames.iter().step_by(5).zip(turns) {
             let Frame::Control(body) = frame else {
                 panic!("{frame:?}");

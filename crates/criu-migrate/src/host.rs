@@ -1,6 +1,6 @@
 //! This machine, as it presents itself to the other.
 
-use criu::Criu;
+use criu::{Criu, Feature};
 
 use crate::error::Result;
 use crate::message::Host;
@@ -8,6 +8,7 @@ use crate::message::Host;
 /// Describes this machine and its CRIU.
 pub(crate) fn here(criu: &Criu) -> Result<Host> {
     let uname = rustix::system::uname();
+    let features = criu.features()?;
     let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
     Ok(Host {
         name: text(uname.nodename()),
@@ -15,7 +16,30 @@ pub(crate) fn here(criu: &Criu) -> Result<Host> {
         kernel: text(uname.release()),
         page_size_bytes: rustix::param::page_size() as u64,
         criu: criu.version()?.to_string(),
+        memory_tracking: features.contains(Feature::MemoryTracking),
+        lazy_pages: features.contains(Feature::LazyPages),
     })
+}
+
+/// How large pipes must be allowed to be for a lazy dump: CRIU passes memory through one of this size.
+const LARGE_PIPE_BYTES: u64 = 4 << 20;
+
+/// Whether CRIU can make pipes of that size here.
+pub(crate) fn has_large_pipes() -> bool {
+    let limit = std::fs::read_to_string("/proc/sys/fs/pipe-max-size").unwrap_or_default();
+    let allowed = limit.trim().parse::<u64>();
+    allowed.is_ok_and(|bytes| bytes >= LARGE_PIPE_BYTES) || may_exceed_limits()
+}
+
+/// Whether this process has `CAP_SYS_RESOURCE`, as the CRIU it starts has then.
+fn may_exceed_limits() -> bool {
+    const CAP_SYS_RESOURCE: u32 = 24;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    effective.is_some_and(|mask| mask >> CAP_SYS_RESOURCE & 1 == 1)
 }
 
 /// Says why a tree of `theirs` cannot be restored on `ours`, and what to do; `None` if nothing is in the
@@ -48,6 +72,8 @@ mod tests {
             kernel: "6.1".into(),
             page_size_bytes: 4096,
             criu: "4.3".into(),
+            memory_tracking: true,
+            lazy_pages: true,
         };
         assert_eq!(obstacle(&host, &host), None);
         let mut arm = host.clone();

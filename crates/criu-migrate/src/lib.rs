@@ -35,7 +35,7 @@
 //! - [`transport`] has the ways to the other host; [`Timing`] how long each side waits.
 //! - [`Message`] and [`Stage`] are the conversation, [`frame`] its wire form.
 //! - [`preflight`] compares the two sides before anything is touched.
-//! - [`policy`] decides after each round of pre-copy. It stands by itself: rounds are not made yet.
+//! - [`mode`] chooses how memory moves; [`policy`] decides after each round of pre-copy.
 //!
 //! This crate prints nothing, and does not encrypt: use a transport that does, such as `ssh`.
 
@@ -47,7 +47,11 @@ pub mod frame;
 #[doc(hidden)] // for the fuzz targets and our own tests
 pub mod fuzz;
 mod host;
+mod images_dir;
+mod intake;
 mod message;
+pub mod mode;
+mod page_stream;
 pub mod policy;
 pub mod preflight;
 mod source;
@@ -57,12 +61,14 @@ mod timing;
 pub mod transport;
 mod tree;
 mod tunnel;
+mod units;
 mod watch;
 
 pub use conversation::{OutOfTurn, Party, Stage};
 pub use destination::{Destination, Received};
 pub use error::{Error, ImageProblem, Result};
 pub use message::{Host, Message, Needs, Offer};
-pub use source::{Fate, NotSent, Sent, Source};
+pub use mode::Mode;
+pub use source::{Fate, NotSent, RoundReport, Sent, Source};
 pub use timing::Timing;
 pub use watch::{Event, Happening, Watch};

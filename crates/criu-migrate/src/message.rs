@@ -25,6 +25,10 @@ pub enum Message {
     OpenPages,
     /// Destination: the page server is there.
     PagesReady,
+    /// Source: those were all pages of a round of pre-copy, while the tree goes on.
+    RoundDone,
+    /// Destination: they are stored.
+    RoundStored,
     /// Source: the bytes of this image follow on the image channel.
     Image {
         /// The file's name.
@@ -36,6 +40,10 @@ pub enum Message {
     Complete {
         /// How many images were sent.
         images: u64,
+        /// Memory that was not copied stays on the source until the tree touches it here: the pages channel
+        /// carries what `criu lazy-pages` asks, and the answers.
+        #[serde(default)]
+        pages_follow: bool,
     },
     /// Destination: the tree is restored and held; it runs when `Commit` comes in time.
     Restored {
@@ -48,7 +56,15 @@ pub enum Message {
     Committed {
         /// The root task, as the destination sees it.
         pid: i32,
+        /// From when `Commit` was heard until the tree ran, in microseconds.
+        #[serde(default)]
+        resumed_after_us: u64,
+        /// Memory still follows.
+        #[serde(default)]
+        pages_follow: bool,
     },
+    /// Destination: all memory that followed is here.
+    Filled,
     /// Either side, as long as it is its to say: everything goes back to how it was.
     Abort {
         /// Why.
@@ -91,6 +107,12 @@ pub struct Host {
     pub page_size_bytes: u64,
     /// CRIU's version.
     pub criu: String,
+    /// Whether CRIU and the kernel can tell which memory was written to.
+    #[serde(default)]
+    pub memory_tracking: bool,
+    /// Whether CRIU and the kernel can fill memory when it is first touched.
+    #[serde(default)]
+    pub lazy_pages: bool,
 }
 
 /// Options of a dump that its restore has to repeat.
@@ -155,11 +177,14 @@ impl Message {
             Self::Refuse { .. } => "refuse",
             Self::OpenPages => "open-pages",
             Self::PagesReady => "pages-ready",
+            Self::RoundDone => "round-done",
+            Self::RoundStored => "round-stored",
             Self::Image { .. } => "image",
             Self::Complete { .. } => "complete",
             Self::Restored { .. } => "restored",
             Self::Commit => "commit",
             Self::Committed { .. } => "committed",
+            Self::Filled => "filled",
             Self::Abort { .. } => "abort",
         }
     }

@@ -20,7 +20,10 @@
 //! assert_eq!(decide(&Limits::default(), &second).decision, Decision::StopNow);
 //! ```
 
+use std::fmt;
 use std::time::Duration;
+
+use crate::units::microseconds_if_known;
 
 /// What the user set.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,6 +123,22 @@ pub enum Reason {
     BytesUsed,
 }
 
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NothingCopiedYet => "nothing is copied yet",
+            Self::OnlyOneRound => "one round does not tell how fast memory changes",
+            Self::DowntimeReached => "the downtime is below its limit",
+            Self::StillShrinking => "the downtime still shrinks",
+            Self::Converged => "another round would not shorten it",
+            Self::DirtyFasterThanLink => "memory changes faster than it is copied",
+            Self::RoundsUsed => "all rounds are done",
+            Self::TimeUsed => "the time is used up",
+            Self::BytesUsed => "the bytes are used up",
+        })
+    }
+}
+
 /// A decision, its reason and the figures behind it.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 #[non_exhaustive]
@@ -129,6 +148,10 @@ pub struct Verdict {
     /// Why.
     pub reason: Reason,
     /// The downtime if the tree is stopped now; unknown before the first round.
+    #[serde(
+        rename = "predicted_downtime_us",
+        serialize_with = "microseconds_if_known"
+    )]
     pub predicted_downtime: Option<Duration>,
     /// Bytes of memory copied per second, zero pages and compression counted as if sent.
     pub bandwidth_bytes_per_second: Option<f64>,

@@ -14,7 +14,8 @@ use criu::{CpuInfo, Criu};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::staging::{ImageName, Staging};
+use crate::images_dir::ImageName;
+use crate::staging::Staging;
 
 /// Whether a finding of some kind prevents a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -206,11 +207,12 @@ const CPUINFO_BYTES_MAX: usize = 16 << 10;
 /// Records this processor's features; empty where CRIU cannot.
 pub(crate) fn processor_here(criu: &Criu, work_dir: &Path) -> Result<Vec<u8>> {
     let staging = Staging::create(work_dir)?;
-    let recorded = criu.cpuinfo_dump(&CpuInfo::new(staging.open()?));
+    let images = staging.images_of(1)?;
+    let recorded = criu.cpuinfo_dump(&CpuInfo::new(images.open()?));
     if recorded.is_err() {
         return Ok(Vec::new());
     }
-    let bytes = fs::read(staging.path().join(CPUINFO)).map_err(Error::io("read cpuinfo.img"))?;
+    let bytes = fs::read(images.path().join(CPUINFO)).map_err(Error::io("read cpuinfo.img"))?;
     Ok(if bytes.len() <= CPUINFO_BYTES_MAX {
         bytes
     } else {
@@ -235,11 +237,12 @@ pub(crate) fn compare_processors(
         )));
     }
     let staging = Staging::create(work_dir)?;
-    let written = staging
+    let images = staging.images_of(1)?;
+    let written = images
         .create_image(&name)
         .and_then(|mut image| image.write(recorded));
     written.map_err(Error::io("write cpuinfo.img"))?;
-    let mut cpuinfo = CpuInfo::new(staging.open()?);
+    let mut cpuinfo = CpuInfo::new(images.open()?);
     cpuinfo.settings.cpu_capabilities = settings.cpu_capabilities;
     match criu.cpuinfo_check(&cpuinfo) {
         Ok(()) => Ok(None),

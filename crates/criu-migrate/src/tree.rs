@@ -61,6 +61,14 @@ impl Tree {
         self.pids().map(resident_bytes).sum()
     }
 
+    /// Stops every task, as soon as nobody traces it any more.
+    pub(crate) fn stop(&self) {
+        for task in &self.tasks {
+            // One that has ended needs nothing.
+            let _ = pidfd_send_signal(&task.handle, Signal::STOP);
+        }
+    }
+
     /// Waits until every task is stopped or has ended.
     pub(crate) fn wait_stopped(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
@@ -90,6 +98,17 @@ impl Tree {
             // One that has ended needs nothing.
             let _ = pidfd_send_signal(&task.handle, Signal::CONT);
         }
+    }
+
+    /// Kills every task, and what each has started since, and waits until all have ended.
+    pub(crate) fn kill_with_children(self) -> Result<()> {
+        let children: Vec<Self> = self
+            .tasks
+            .iter()
+            .filter_map(|task| Self::of(task.pid).ok())
+            .collect();
+        self.kill()?;
+        children.iter().try_for_each(Self::kill)
     }
 
     /// Kills every task and waits until all have ended.
@@ -128,10 +147,20 @@ pub(crate) fn exists(pid: i32) -> bool {
 
 /// The state letter of proc_pid_stat(5); `None` when there is no such process.
 fn state(pid: i32) -> Option<char> {
+    behind_name(pid)?.chars().next()
+}
+
+/// When a process began, in the kernel's ticks since boot; `None` when there is no such process.
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
+    // Field 22 of all, the 20th behind the name.
+    behind_name(pid)?.split(' ').nth(19)?.parse().ok()
+}
+
+/// What `/proc/PID/stat` has behind the name, which stands in parentheses and may hold anything.
+fn behind_name(pid: i32) -> Option<String> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it stands in parentheses and may hold anything.
     let end = stat.iter().rposition(|byte| *byte == b')')?;
-    stat.get(end + 2).map(|byte| char::from(*byte))
+    Some(String::from_utf8_lossy(stat.get(end + 2..)?).into_owned())
 }
 
 /// The children of all threads of a process.

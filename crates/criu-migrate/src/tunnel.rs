@@ -1,8 +1,9 @@
 //! The page stream between a CRIU and the connection.
 //!
-//! CRIU (the dumping one, or the page server) has one end of a socket pair; two threads carry bytes
-//! between the other end and the pages channel. What CRIU says is not looked into: only runs of zero
-//! bytes are counted instead of sent.
+//! CRIU (the dumping one, the page server, or `criu lazy-pages`) has one end of a socket pair; two threads carry
+//! bytes between the other end and the pages channel. A migration has one tunnel after the other, each with
+//! the channel's queue for as long as it lasts. Each direction ends with an end frame, so that the next begins
+//! where the last has ended.
 
 use std::io;
 use std::net::Shutdown;
@@ -10,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,21 +19,54 @@ use rustix::event::PollFlags;
 
 use crate::connection::{Chunk, Outgoing};
 use crate::error::{Error, Result};
-use crate::frame::{Channel, DATA_BYTES_MAX};
+use crate::frame::{Channel, DATA_BYTES_MAX, Frame};
+use crate::page_stream::{self, COMMAND_BYTES, Command, Pagemaps, STATUS_GOOD};
 use crate::transport::Wait;
-use crate::watch::Watch;
+use crate::watch::{Happening, Watch};
 
 /// How often a thread looks whether it is still wanted.
-const CHECK: Duration = Duration::from_millis(100);
+const CHECK: Duration = Duration::from_millis(50);
+/// How often progress is told.
+const TELL: Duration = Duration::from_millis(250);
+
+/// What is done with the bytes that come from the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inbound {
+    /// They are for CRIU, as many as this.
+    Bytes(u64),
+    /// They are requests of `criu lazy-pages`. Only those for pages reach CRIU: told that the other side is
+    /// done, it would let go of the tree, and that is not the peer's to say.
+    PageRequests,
+}
+
+/// What a tunnel does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) inbound: Inbound,
+    /// Keep account of the pages CRIU sends.
+    pub(crate) note_pages: bool,
+}
 
 /// Carries pages until dropped.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     ends: Arc<Ends>,
-    threads: Vec<JoinHandle<()>>,
-    /// Closed when CRIU has ended its side.
-    ended: Receiver<()>,
+    out: Option<JoinHandle<Option<page_stream::Reader>>>,
+    back: Option<JoinHandle<Receiver<Chunk>>>,
 }
+
+/// What is left of a tunnel whose both directions have ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// The channel's queue, for the next one.
+    pub(crate) pages: Receiver<Chunk>,
+    /// The pages CRIU sent, if account was kept.
+    pub(crate) pagemaps: Option<Pagemaps>,
+}
+
+/// A hand on a tunnel from another thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle(Arc<Ends>);
 
 #[derive(Debug)]
 struct Ends {
@@ -41,18 +75,18 @@ struct Ends {
     /// Bytes CRIU sent, and how many of them went over the connection.
     stream_bytes: AtomicU64,
     sent_bytes: AtomicU64,
-    /// Bytes CRIU may still be sent.
-    budget_bytes: AtomicU64,
+    /// Bytes CRIU was sent.
+    received_bytes: AtomicU64,
     over_budget: AtomicBool,
 }
 
 impl Tunnel {
-    /// Starts carrying; returns the end for CRIU. At most `budget_bytes` are passed on to it.
+    /// Starts carrying; returns the end for CRIU.
     pub(crate) fn start(
         outgoing: &Outgoing,
         pages: Receiver<Chunk>,
         watch: &Watch,
-        budget_bytes: u64,
+        plan: Plan,
     ) -> Result<(Self, OwnedFd)> {
         let setting_up = |source| Error::Io {
             doing: "connect CRIU with the page channel".to_owned(),
@@ -65,32 +99,48 @@ impl Tunnel {
             closing: AtomicBool::new(false),
             stream_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
-            budget_bytes: AtomicU64::new(budget_bytes),
+            received_bytes: AtomicU64::new(0),
             over_budget: AtomicBool::new(false),
         });
-        let (running, ended) = sync_channel::<()>(0);
         let mut tunnel = Self {
             ends: Arc::clone(&ends),
-            threads: Vec::new(),
-            ended,
+            out: None,
+            back: None,
         };
         let (from_criu, to_criu) = (Arc::clone(&ends), ends);
         let (out, back) = (outgoing.clone(), outgoing.clone());
-        let (watch, builder) = (watch.clone(), || {
-            std::thread::Builder::new().name("migrate-pages".to_owned())
-        });
+        let builder = || std::thread::Builder::new().name("migrate-pages".to_owned());
+        let watch = watch.clone();
         let thread = builder().spawn(move || {
-            // Whatever the reason, CRIU learns of it by the end of its connection.
-            let _ = from_criu.carry_out(&out, &watch);
-            from_criu.close();
-            drop(running);
+            let page_size_bytes = rustix::param::page_size() as u64;
+            let mut reader = plan
+                .note_pages
+                .then(|| page_stream::Reader::new(page_size_bytes));
+            let cancellable = plan.inbound != Inbound::PageRequests;
+            let carried = from_criu.carry_out(&out, &watch, cancellable, reader.as_mut());
+            match carried {
+                // The other direction may still have an answer for it.
+                Ok(()) => {
+                    let _ = out.send_frame(&Frame::End(Channel::Pages));
+                }
+                // CRIU learns of it by the end of its connection.
+                Err(_) => from_criu.close(),
+            }
+            reader
         });
-        tunnel.threads.push(thread.map_err(setting_up)?);
+        tunnel.out = Some(thread.map_err(setting_up)?);
         let thread = builder().spawn(move || {
-            let _ = to_criu.carry_in(&back, &pages);
-            to_criu.close();
+            let carried = match plan.inbound {
+                Inbound::Bytes(budget_bytes) => to_criu.carry_in(&back, &pages, budget_bytes),
+                Inbound::PageRequests => to_criu.pass_requests(&back, &pages),
+            };
+            // What CRIU was sent it still reads. One that serves pages is held until it is let go.
+            if carried.is_err() || plan.inbound != Inbound::PageRequests {
+                to_criu.close();
+            }
+            pages
         });
-        tunnel.threads.push(thread.map_err(setting_up)?);
+        tunnel.back = Some(thread.map_err(setting_up)?);
         Ok((tunnel, theirs.into()))
     }
 
@@ -102,26 +152,63 @@ impl Tunnel {
         )
     }
 
+    /// Bytes CRIU was sent.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.ends.received_bytes.load(Ordering::Relaxed)
+    }
+
     /// Whether the peer sent more than CRIU may be given.
     pub(crate) fn is_over_budget(&self) -> bool {
         self.ends.over_budget.load(Ordering::Relaxed)
     }
 
-    /// Waits until CRIU has ended its side, or nothing can be carried any more.
-    pub(crate) fn wait_end(&self, within: Duration) -> io::Result<()> {
-        match self.ended.recv_timeout(within) {
-            Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
-            _ => Ok(()),
+    pub(crate) fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.ends))
+    }
+
+    /// Waits until CRIU has ended its side and the peer its own.
+    pub(crate) fn finish(mut self, within: Duration) -> io::Result<Finished> {
+        let deadline = Instant::now().checked_add(within);
+        let is_over = |tunnel: &Self| {
+            tunnel.out.as_ref().is_none_or(JoinHandle::is_finished)
+                && tunnel.back.as_ref().is_none_or(JoinHandle::is_finished)
+        };
+        while !is_over(&self) {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
+        let reader = self.out.take().and_then(|thread| thread.join().ok());
+        let pages = self.back.take().and_then(|thread| thread.join().ok());
+        Ok(Finished {
+            pages: pages.ok_or(io::ErrorKind::BrokenPipe)?,
+            pagemaps: reader.flatten().map(page_stream::Reader::finish),
+        })
     }
 }
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
         self.ends.close();
-        for thread in self.threads.drain(..) {
+        if let Some(thread) = self.out.take() {
             let _ = thread.join();
         }
+        if let Some(thread) = self.back.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Handle {
+    /// Ends CRIU's connection.
+    pub(crate) fn close(&self) {
+        self.0.close();
+    }
+
+    /// Bytes CRIU sent so far.
+    pub(crate) fn stream_bytes(&self) -> u64 {
+        self.0.stream_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -132,11 +219,18 @@ impl Ends {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    fn carry_out(&self, outgoing: &Outgoing, watch: &Watch) -> io::Result<()> {
+    fn carry_out(
+        &self,
+        outgoing: &Outgoing,
+        watch: &Watch,
+        cancellable: bool,
+        mut reader: Option<&mut page_stream::Reader>,
+    ) -> io::Result<()> {
         let mut buffer = vec![0; DATA_BYTES_MAX];
+        let mut told = Instant::now();
         loop {
-            if watch.is_cancelled() {
-                return Ok(());
+            if cancellable && watch.is_cancelled() {
+                return Err(io::ErrorKind::Interrupted.into());
             }
             let wait = Wait::new(Instant::now().checked_add(CHECK), outgoing.bell());
             match wait.for_flags(self.socket.as_fd(), PollFlags::IN) {
@@ -144,24 +238,56 @@ impl Ends {
                 waited => waited?,
             }
             let count = match rustix::io::read(&self.socket, &mut buffer) {
-                Ok(0) => return Ok(()),
+                Ok(0) | Err(rustix::io::Errno::CONNRESET) => return Ok(()),
                 Ok(count) => count,
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
             let bytes = buffer.get(..count).unwrap_or_default();
-            let sent = outgoing.send_stream(Channel::Pages, bytes)?;
-            self.stream_bytes.fetch_add(count as u64, Ordering::Relaxed);
-            self.sent_bytes.fetch_add(sent as u64, Ordering::Relaxed);
+            if let Some(reader) = &mut reader {
+                reader.read(bytes);
+            }
+            let sent = outgoing.send_stream(Channel::Pages, bytes)? as u64;
+            let sent_bytes = self.sent_bytes.fetch_add(sent, Ordering::Relaxed) + sent;
+            let count = count as u64;
+            let stream_bytes = self.stream_bytes.fetch_add(count, Ordering::Relaxed) + count;
+            if told.elapsed() >= TELL {
+                told = Instant::now();
+                watch.tell(Happening::PagesMoving {
+                    stream_bytes,
+                    sent_bytes,
+                });
+            }
         }
     }
 
-    fn carry_in(&self, outgoing: &Outgoing, pages: &Receiver<Chunk>) -> io::Result<()> {
+    /// Passes on what is for CRIU until the peer ends it.
+    fn carry_in(
+        &self,
+        outgoing: &Outgoing,
+        pages: &Receiver<Chunk>,
+        budget_bytes: u64,
+    ) -> io::Result<()> {
         let zeros = vec![0; 64 << 10];
-        loop {
-            match pages.recv_timeout(CHECK) {
-                Ok(Chunk::Data(bytes)) => self.pass_on(outgoing, &bytes)?,
-                Ok(Chunk::Zeros(mut count)) => {
+        let mut left_bytes = budget_bytes;
+        let mut spend = |count: u64| match left_bytes.checked_sub(count) {
+            Some(left) => {
+                left_bytes = left;
+                Ok(())
+            }
+            None => {
+                self.over_budget.store(true, Ordering::Relaxed);
+                Err(io::Error::from(io::ErrorKind::StorageFull))
+            }
+        };
+        while let Some(chunk) = self.next_chunk(pages) {
+            match chunk {
+                Chunk::Data(bytes) => {
+                    spend(bytes.len() as u64)?;
+                    self.pass_on(outgoing, &bytes)?;
+                }
+                Chunk::Zeros(mut count) => {
+                    spend(count)?;
                     while count > 0 {
                         let piece =
                             usize::try_from(count).map_or(zeros.len(), |n| n.min(zeros.len()));
@@ -169,9 +295,50 @@ impl Ends {
                         count -= piece as u64;
                     }
                 }
-                Ok(Chunk::End) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Chunk::End => return Ok(()),
+            }
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Passes requests for pages on until the peer ends them.
+    fn pass_requests(&self, outgoing: &Outgoing, pages: &Receiver<Chunk>) -> io::Result<()> {
+        let mut begun = Vec::with_capacity(COMMAND_BYTES);
+        let mut take = |byte: u8| -> io::Result<()> {
+            begun.push(byte);
+            let Ok(bytes) = <&[u8; COMMAND_BYTES]>::try_from(begun.as_slice()) else {
+                return Ok(());
+            };
+            let command = Command::decode(bytes);
+            if command.asks_for_pages() {
+                self.pass_on(outgoing, bytes)?;
+            } else if command.closes() {
+                outgoing.send_stream(Channel::Pages, &STATUS_GOOD)?;
+            } else {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            begun.clear();
+            Ok(())
+        };
+        while let Some(chunk) = self.next_chunk(pages) {
+            match chunk {
+                Chunk::Data(bytes) => bytes.into_iter().try_for_each(&mut take)?,
+                // Requests are short: no run of zeros is longer than one.
+                Chunk::Zeros(count) => (0..count).try_for_each(|_| take(0))?,
+                Chunk::End => return Ok(()),
+            }
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Waits for a piece of the channel; `None` when there will be none, or none is wanted.
+    fn next_chunk(&self, pages: &Receiver<Chunk>) -> Option<Chunk> {
+        loop {
+            match pages.recv_timeout(CHECK) {
+                Ok(chunk) => return Some(chunk),
+                Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) if self.closing.load(Ordering::Relaxed) => {
-                    return Ok(());
+                    return None;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -179,14 +346,8 @@ impl Ends {
     }
 
     fn pass_on(&self, outgoing: &Outgoing, mut bytes: &[u8]) -> io::Result<()> {
-        let spend = |left: u64| left.checked_sub(bytes.len() as u64);
-        let spent = self
-            .budget_bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend);
-        if spent.is_err() {
-            self.over_budget.store(true, Ordering::Relaxed);
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        self.received_bytes
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let wait = Wait::new(None, outgoing.bell());
         while !bytes.is_empty() {
             wait.for_flags(self.socket.as_fd(), PollFlags::OUT)?;

@@ -9,6 +9,10 @@ use serde::Serialize;
 
 use crate::conversation::Stage;
 use crate::message::Host;
+use crate::mode::Mode;
+use crate::policy::Verdict;
+use crate::source::RoundReport;
+use crate::units::microseconds;
 
 /// Something that happened in a migration.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,6 +41,36 @@ pub enum Happening {
         /// The other side.
         host: Host,
     },
+    /// How memory will move.
+    ModeChosen {
+        /// The mode.
+        mode: Mode,
+        /// Why it is this one.
+        reason: String,
+    },
+    /// A round of pre-copy begins.
+    RoundBegun {
+        /// Its number, from 1.
+        round: u32,
+    },
+    /// Memory is moving: so many bytes of the page stream so far, in this round or while the tree is frozen.
+    PagesMoving {
+        /// Bytes of the page stream, zero pages included.
+        stream_bytes: u64,
+        /// Bytes of them that went over the connection.
+        sent_bytes: u64,
+    },
+    /// A round of pre-copy is over.
+    RoundDone(RoundReport),
+    /// The destination has stored a round.
+    RoundStored {
+        /// Its number, from 1.
+        round: u32,
+        /// Bytes of all rounds so far.
+        bytes: u64,
+    },
+    /// What the policy made of the rounds so far.
+    Decided(Verdict),
     /// CRIU begins to freeze the tree.
     Freezing,
     /// All memory is on the destination; so many bytes of it.
@@ -69,6 +103,13 @@ pub enum Happening {
         /// Its root task, as the destination sees it.
         pid: i32,
     },
+    /// The tree runs on the destination, and this much of its memory has followed so far.
+    Filling {
+        /// Bytes of the page stream.
+        stream_bytes: u64,
+    },
+    /// All memory is on the destination: nothing depends on the source any more.
+    Filled,
     /// The migration failed.
     Failed {
         /// Where it was.
@@ -76,10 +117,6 @@ pub enum Happening {
         /// Why.
         reason: String,
     },
-}
-
-fn microseconds<S: serde::Serializer>(at: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(u64::try_from(at.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// Sees what happens, and can call it off. Clones share both.

@@ -6,4 +6,5 @@
 
 mod hostile;
 mod journey;
+mod post_copy;
 mod stop_and_copy;

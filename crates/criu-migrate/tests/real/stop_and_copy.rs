@@ -26,6 +26,7 @@ fn a_process_moves_and_counts_on() {
             [
                 "connected",
                 "agreed",
+                "mode-chosen",
                 "freezing",
                 "pages-copied",
                 "images-copied",

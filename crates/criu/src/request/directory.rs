@@ -47,6 +47,22 @@ impl Directory {
         }
     }
 
+    /// Copies it; an open directory is opened once more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when there are no descriptors left.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(match self {
+            Self::Path(path) => Self::Path(path.clone()),
+            Self::AtCriu(path) => Self::AtCriu(path.clone()),
+            Self::Fd(fd) => Self::Fd(fd.try_clone().map_err(|source| Error::Io {
+                doing: "copy a descriptor",
+                source,
+            })?),
+        })
+    }
+
     /// Returns the directory's path, if it was given as one.
     pub fn path(&self) -> Option<&Path> {
         match self {

@@ -157,6 +157,28 @@ impl Dump {
         }
     }
 
+    /// Makes the request that copies the memory of this dump's tree beforehand, into `images`.
+    ///
+    /// What both know is the same in it, but for the pages, which stay in the images unless changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when there are no descriptors left.
+    pub fn pre_dump(&self, images: impl Into<Directory>) -> Result<PreDump> {
+        Ok(PreDump {
+            tls: self.tls.clone(),
+            compression: self.compression.clone(),
+            image_io: self.image_io,
+            shell_job: self.shell_job,
+            irmap: self.irmap.clone(),
+            mounts: self.mounts.clone(),
+            cgroups: self.cgroups.clone(),
+            timeout: self.timeout,
+            settings: self.settings.try_clone()?,
+            ..PreDump::new(self.target, images)
+        })
+    }
+
     /// Builds the message of this request, as it would be sent without hooks.
     ///
     /// For inspection: the descriptors it names were opened for it and are closed again.

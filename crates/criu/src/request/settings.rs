@@ -126,6 +126,27 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Copies them for another request; the status descriptor stays with this one.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Io`] when there are no descriptors left.
+    pub fn try_clone(&self) -> Result<Self> {
+        let work_dir = self.work_dir.as_ref().map(Directory::try_clone);
+        Ok(Self {
+            work_dir: work_dir.transpose()?,
+            log_level: self.log_level,
+            log_to: self.log_to.clone(),
+            config_file: self.config_file.clone(),
+            unprivileged: self.unprivileged,
+            cpu_capabilities: self.cpu_capabilities,
+            display_stats: self.display_stats,
+            plugin_options: self.plugin_options.clone(),
+            status_fd: None,
+            raw: self.raw.clone(),
+        })
+    }
+
     /// Starts the message of a request on `images`.
     pub(super) fn apply<'a>(
         &'a self,

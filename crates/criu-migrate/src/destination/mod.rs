@@ -4,24 +4,36 @@
 //! hook until the source says `commit`. Refusing the hook (on `abort`, a lost connection, a `commit` that
 //! comes too late, the death of this process) makes CRIU kill what it restored. `committed` is said only
 //! when CRIU has let the tree run.
+//!
+//! `store` takes in what the tree is made of; `filling` sees to memory that follows, and `guard` to the tree
+//! should that fail.
+
+mod filling;
+mod guard;
+mod store;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use criu::{Criu, HookError, HookResult, Hooks, PageServer, Restore};
+use criu::{Criu, HookError, HookResult, Hooks, LazyPages, Restore};
 
-use crate::connection::{Arrival, Chunk, Connection};
+use crate::connection::Connection;
 use crate::conversation::Party;
-use crate::error::{Error, ImageProblem, Result};
+use crate::error::{Error, Result};
 use crate::host;
+use crate::images_dir::ImagesDir;
 use crate::message::{Message, Offer};
 use crate::preflight::{self, Checks, Enforcement};
-use crate::staging::{Intake, IntakeError, Staging};
+use crate::staging::Staging;
 use crate::timing::Timing;
 use crate::transport::Transport;
 use crate::tree::{Tree, exists};
-use crate::tunnel::Tunnel;
+use crate::units::in_microseconds;
 use crate::watch::{Happening, Watch};
+
+use filling::Filling;
+use guard::Guard;
+use store::Store;
 
 /// Receives a process tree.
 ///
@@ -133,53 +145,43 @@ impl Destination {
         }
         watch.tell(Happening::Agreed { host: offer.host });
         connection.say(&Message::Accept(Box::new(ours)))?;
-        match connection.hear("its next step", self.timing.answer, watch)? {
-            Message::OpenPages => {}
-            message => return Err(out_of_turn(&message).into()),
-        }
 
-        let pages = connection.take_pages().ok_or(Error::Misuse {
-            problem: "the pages channel is in use",
-        })?;
-        let (tunnel, theirs) = Tunnel::start(connection.outgoing(), pages, watch, room_bytes)?;
-        let mut server = PageServer::new(staging.open()?);
-        server.socket = Some(theirs);
-        server.settings.log_to = criu::request::LogTo::File("page-server.log".into());
-        self.criu.page_server(&server)?;
-        // Its copy is the only one now: when it ends, so does the stream.
-        drop(server);
-        connection.say(&Message::PagesReady)?;
-
-        let images = self.take_images(connection, &staging, room_bytes, watch)?;
-        // The source has CRIU's word that every page arrived; what is left is to write and to exit.
-        let stored = tunnel.wait_end(self.timing.answer);
-        if tunnel.is_over_budget() {
-            let problem = ImageProblem::TooLarge {
-                limit_bytes: room_bytes,
-            };
-            return Err(Error::Image {
-                peer: Party::Source,
-                problem,
-            });
-        }
-        stored.map_err(Error::io("store the memory: the page server does not end"))?;
-
+        let store = Store {
+            criu: &self.criu,
+            staging: &staging,
+            timing: &self.timing,
+            room_bytes,
+            watch,
+        };
+        let stored = store.take(connection)?;
         watch.tell(Happening::Restoring);
         offer.needs.apply_to(&mut self.restore);
-        self.restore.images = staging.open()?.into();
+        self.restore.images = stored.directory.open()?.into();
+        let filling = match stored.pages_follow {
+            true => Some(self.fill_from(connection, &stored.directory, watch)?),
+            false => None,
+        };
         let mut holding = Holding {
             connection,
             hooks,
             watch,
             commit_within: self.timing.commit,
+            filler: filling.as_ref().map(Filling::process),
             restored: None,
-            committed: false,
+            guard: None,
+            committed: None,
             trouble: None,
         };
         let outcome = self.criu.restore_with(&self.restore, &mut holding);
-        let (restored, committed, trouble) = (holding.restored, holding.committed, holding.trouble);
-        let pid = match (outcome, restored) {
-            (Ok(outcome), Some(_)) if committed => outcome.pid,
+        let Holding {
+            restored,
+            guard,
+            committed,
+            trouble,
+            ..
+        } = holding;
+        let (pid, tree, committed) = match (outcome, restored, committed) {
+            (Ok(outcome), Some(tree), Some(committed)) => (outcome.pid, tree, committed),
             // A hook refused when it was too late: the tree runs.
             (
                 Err(criu::Error::Hook {
@@ -187,9 +189,10 @@ impl Destination {
                     failure: None,
                     ..
                 }),
-                Some(_),
-            ) if committed => pid,
-            (outcome, restored) => {
+                Some(tree),
+                Some(committed),
+            ) => (pid, tree, committed),
+            (outcome, restored, _) => {
                 if let Some(tree) = restored {
                     // CRIU has killed it, unless it was killed itself. Only when nothing is left may the
                     // source be told to resume its copy.
@@ -209,8 +212,37 @@ impl Destination {
         };
         watch.tell(Happening::Running { pid });
         // The tree runs whether this arrives or not; the source's copy stays stopped until it knows.
-        let _ = connection.say(&Message::Committed { pid });
-        Ok(Received { pid, images })
+        let _ = connection.say(&Message::Committed {
+            pid,
+            resumed_after_us: in_microseconds(&committed.elapsed()),
+            pages_follow: stored.pages_follow,
+        });
+        if let Some(filling) = filling {
+            filling.finish(connection, tree, guard, watch)?;
+        }
+        Ok(Received {
+            pid,
+            images: stored.images,
+        })
+    }
+
+    /// Prepares to have memory filled from the source, in a directory where the restore finds who does it.
+    fn fill_from(
+        &mut self,
+        connection: &mut Connection,
+        images: &ImagesDir,
+        watch: &Watch,
+    ) -> Result<Filling> {
+        let settings = &mut self.restore.settings;
+        let work_dir = match &settings.work_dir {
+            Some(work_dir) => work_dir.try_clone()?,
+            None => images.open()?.into(),
+        };
+        settings.work_dir = Some(work_dir.try_clone()?);
+        self.restore.lazy_pages = true;
+        let mut lazy_pages = LazyPages::new(images.open()?, work_dir);
+        lazy_pages.log_level = settings.log_level;
+        Filling::start(&self.criu, lazy_pages, connection, watch)
     }
 
     /// What differs here from what the tree needs, if anything, for a refusal.
@@ -237,42 +269,6 @@ impl Destination {
             return preflight::compare_processors(&self.criu, recorded, settings, &self.work_dir);
         }
         Ok(None)
-    }
-
-    fn take_images(
-        &self,
-        connection: &mut Connection,
-        staging: &Staging,
-        room_bytes: u64,
-        watch: &Watch,
-    ) -> Result<u64> {
-        let mut intake = Intake::new(staging, room_bytes);
-        let failed = |error| match error {
-            IntakeError::Problem(problem) => Error::Image {
-                peer: Party::Source,
-                problem,
-            },
-            IntakeError::Io(source) => Error::Io {
-                doing: "write an image".to_owned(),
-                source,
-            },
-        };
-        loop {
-            let taken = match connection.next("the images", self.timing.restore, watch)? {
-                Arrival::Message(Message::Image { name, len_bytes }) => {
-                    intake.begin(&name, len_bytes)
-                }
-                Arrival::Message(Message::Complete { images }) => {
-                    intake.complete(images).map_err(failed)?;
-                    return Ok(images);
-                }
-                Arrival::Message(message) => return Err(out_of_turn(&message).into()),
-                Arrival::Image(Chunk::Data(bytes)) => intake.add(&bytes),
-                Arrival::Image(Chunk::Zeros(count)) => intake.add_zeros(count),
-                Arrival::Image(Chunk::End) => intake.end(),
-            };
-            taken.map_err(failed)?;
-        }
     }
 }
 
@@ -334,8 +330,12 @@ struct Holding<'a> {
     hooks: &'a mut dyn Hooks,
     watch: &'a Watch,
     commit_within: Duration,
+    /// The process that fills the tree's memory.
+    filler: Option<u32>,
     restored: Option<Tree>,
-    committed: bool,
+    guard: Option<Guard>,
+    /// When the source gave the tree away.
+    committed: Option<Instant>,
     trouble: Option<Error>,
 }
 
@@ -349,7 +349,7 @@ impl Hooks for Holding<'_> {
         let result = match restored {
             Some(pid) => self.hold(pid),
             // Everything before can still be undone cheaply.
-            None if !self.committed => self.connection.check(self.watch),
+            None if self.committed.is_none() => self.connection.check(self.watch),
             None => Ok(()),
         };
         result.map_err(|error| {
@@ -363,6 +363,10 @@ impl Hooks for Holding<'_> {
 impl Holding<'_> {
     fn hold(&mut self, pid: i32) -> Result<()> {
         let tree = Tree::of(pid).map_err(Error::io(format!("look at process {pid}")))?;
+        if let Some(filler) = self.filler {
+            let guard = Guard::post(tree.pids(), filler);
+            self.guard = Some(guard.map_err(Error::io("guard the tree while its memory follows"))?);
+        }
         self.restored = Some(tree);
         self.watch.tell(Happening::Restored { pid });
         let asked = Instant::now();
@@ -381,7 +385,7 @@ impl Holding<'_> {
         match answer {
             Message::Commit => {
                 self.watch.tell(Happening::Committing);
-                self.committed = true;
+                self.committed = Some(Instant::now());
                 Ok(())
             }
             message => Err(out_of_turn(&message).into()),

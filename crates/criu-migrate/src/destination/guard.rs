@@ -1,0 +1,166 @@
+//! What keeps a tree from running with memory that never came.
+//!
+//! While memory follows, `criu lazy-pages` fills what the tree touches. Should it die, the kernel would give the
+//! tree zeros instead: a running tree with destroyed memory. So a guard holds the userfaultfds too, and the tree
+//! waits where it touches what has not come; and the guard is a process of its own, which kills the tree
+//! when the receiving process dies. It is a shell with a script of a few lines, since only a program that was
+//! there before can be started without `unsafe`.
+
+use std::fs;
+use std::io::{self, PipeWriter, Write};
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use command_fds::{CommandFdExt, FdMapping};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+use crate::tree::start_time;
+
+/// Kills each process it is given as `PID:START`, with all its children, unless it reads a line before its
+/// standard input ends. The start time, the 20th field behind the name in `/proc/PID/stat`, tells a process from a
+/// later one of the same id.
+const SCRIPT: &str = r#"
+read -r done && exit 0
+end() {
+    for child in $(cat /proc/"$1"/task/*/children 2>/dev/null); do end "$child"; done
+    kill -KILL "$1" 2>/dev/null
+}
+for task in "$@"; do
+    pid=${task%%:*}
+    stat=$(cat /proc/"$pid"/stat 2>/dev/null) || continue
+    set -- ${stat##*) }
+    shift 19
+    [ "$1" = "${task#*:}" ] && end "$pid"
+done
+"#;
+
+/// A guard on duty. Dropping it unreleased has the tree killed.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    word: Option<PipeWriter>,
+    process: Child,
+}
+
+/// The number of the first descriptor the shell holds for the sake of holding it.
+const FIRST_HELD: RawFd = 10;
+
+impl Guard {
+    /// Guards the tasks of these ids while the process `filler` fills their memory.
+    pub(crate) fn post(pids: impl Iterator<Item = i32>, filler: u32) -> io::Result<Self> {
+        let faults = userfaults_of(filler)?;
+        let tasks = pids.filter_map(|pid| Some(format!("{pid}:{}", start_time(pid)?)));
+        let (hears, word) = io::pipe()?;
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", SCRIPT, "criu-migrate-guard"])
+            .args(tasks)
+            .stdin(hears)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // What ends the receiver by a signal to its group is what this is there for.
+            .process_group(0);
+        let held = faults.into_iter().zip(FIRST_HELD..);
+        let held = held.map(|(parent_fd, child_fd)| FdMapping {
+            parent_fd,
+            child_fd,
+        });
+        command
+            .fd_mappings(held.collect())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        Ok(Self {
+            process: command.spawn()?,
+            word: Some(word),
+        })
+    }
+
+    /// All memory has come: the tree needs no guard any more.
+    pub(crate) fn release(mut self) {
+        if let Some(mut word) = self.word.take() {
+            let _ = word.write_all(b"done\n");
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.word = None;
+        let _ = self.process.wait();
+    }
+}
+
+/// Takes copies of the userfaultfds a process has.
+fn userfaults_of(process: u32) -> io::Result<Vec<OwnedFd>> {
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
+    let handle = pidfd_open(pid, PidfdFlags::empty())?;
+    let mut faults = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{process}/fd"))? {
+        let entry = entry?;
+        let leads_to = fs::read_link(entry.path()).unwrap_or_default();
+        if leads_to.as_os_str() != "anon_inode:[userfaultfd]" {
+            continue;
+        }
+        let number = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        let number = number.ok_or(io::ErrorKind::InvalidData)?;
+        faults.push(pidfd_getfd(&handle, number, PidfdGetfdFlags::empty())?);
+    }
+    Ok(faults)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sleeper() -> Child {
+        Command::new("sleep").arg("60").spawn().unwrap()
+    }
+
+    fn pid(child: &Child) -> i32 {
+        i32::try_from(child.id()).unwrap()
+    }
+
+    #[test]
+    fn a_guard_kills_unless_released() {
+        let (mut guarded, mut released) = (sleeper(), sleeper());
+        let ourselves = std::process::id();
+        let guard = Guard::post([pid(&guarded)].into_iter(), ourselves).unwrap();
+        assert!(guarded.try_wait().unwrap().is_none());
+        drop(guard);
+        assert!(!guarded.wait().unwrap().success());
+
+        Guard::post([pid(&released)].into_iter(), ourselves)
+            .unwrap()
+            .release();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(released.try_wait().unwrap().is_none());
+        released.kill().unwrap();
+        released.wait().unwrap();
+    }
+
+    #[test]
+    fn children_go_too() {
+        let mut parent = Command::new("/bin/sh")
+            .args(["-c", "sleep 61 & echo $!; wait"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = parent.stdout.take().unwrap();
+        io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line).unwrap();
+        let child: i32 = line.trim().parse().unwrap();
+        drop(Guard::post([pid(&parent)].into_iter(), std::process::id()).unwrap());
+        parent.wait().unwrap();
+        // It ends a moment after it was killed, and as an orphan may wait for whoever reaps it.
+        let state = || fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let is_gone = |state: String| state.is_empty() || state.contains(") Z ");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !is_gone(state()) {
+            assert!(std::time::Instant::now() < deadline, "{}", state());
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The move itself, once the rounds are over: what both ways of moving have in common.
+
+use std::time::{Duration, Instant};
+
+use criu::{Criu, Dump, DumpOutcome, Hooks};
+
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::source::hand_over::Copied;
+use crate::source::report::{Failed, Fate};
+use crate::source::rounds::Rounds;
+use crate::staging::Staging;
+use crate::timing::Timing;
+use crate::watch::Watch;
+
+/// A tree about to be moved.
+pub(crate) struct Moving<'a> {
+    pub(crate) criu: &'a Criu,
+    /// How it is dumped; the way of moving adds its own.
+    pub(crate) dump: Dump,
+    pub(crate) pid: i32,
+    pub(crate) staging: &'a Staging,
+    pub(crate) rounds: &'a Rounds,
+    pub(crate) timing: &'a Timing,
+    pub(crate) watch: &'a Watch,
+    pub(crate) hooks: &'a mut dyn Hooks,
+    pub(crate) connection: &'a mut Connection,
+}
+
+impl Moving<'_> {
+    /// The number of this dump, counted after the rounds.
+    pub(crate) fn number(&self) -> u32 {
+        self.rounds.count().saturating_add(1)
+    }
+
+    /// A failure before the tree was touched.
+    pub(crate) fn untouched(&self) -> impl FnOnce(Error) -> Failed {
+        let stage = self.connection.reached();
+        move |error| Failed::new(stage, error, Fate::Untouched)
+    }
+}
+
+/// A tree that has moved.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    pub(crate) pid: i32,
+    pub(crate) downtime: Duration,
+    pub(crate) frozen: Option<Duration>,
+    pub(crate) copied: Copied,
+    pub(crate) stream_bytes: u64,
+    pub(crate) followed_bytes: u64,
+}
+
+/// When the tree was given away, and what the destination said.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HandOver {
+    pub(crate) frozen_since: Option<Instant>,
+    pub(crate) said: Instant,
+    pub(crate) heard: Instant,
+    pub(crate) resumed_after_us: u64,
+}
+
+impl HandOver {
+    /// How long the tree stood still.
+    pub(crate) fn downtime(&self) -> Duration {
+        let away = self.heard.saturating_duration_since(self.said);
+        let there = Duration::from_micros(self.resumed_after_us).min(away);
+        let here = self
+            .frozen_since
+            .map_or(Duration::ZERO, |since| self.said.duration_since(since));
+        here + there + (away - there) / 2
+    }
+}
+
+/// Says why a dump came to nothing, and what has become of the tree.
+pub(crate) fn undone(
+    dumped: criu::Result<DumpOutcome>,
+    trouble: Option<Error>,
+    frozen: bool,
+) -> (Error, Fate) {
+    let dumped = dumped.err();
+    let state = dumped
+        .as_ref()
+        .and_then(|error| error.failure()?.target.map(|(_, state)| state));
+    let fate = match state {
+        Some(criu::TargetState::Running) if frozen => Fate::Resumed,
+        None | Some(criu::TargetState::Running) if !frozen => Fate::Untouched,
+        _ => Fate::Unknown,
+    };
+    let error = match (trouble, dumped) {
+        (Some(trouble), _) => trouble,
+        (None, Some(error)) => error.into(),
+        (None, None) => Error::Misuse {
+            problem: "this CRIU gave no notifications",
+        },
+    };
+    (error, fate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn downtime_is_what_both_sides_count_and_half_the_way_between_them() {
+        let since = Instant::now();
+        let at = |ms| since + Duration::from_millis(ms);
+        let hand_over = HandOver {
+            frozen_since: Some(since),
+            said: at(100),
+            heard: at(130),
+            resumed_after_us: 20_000,
+        };
+        assert_eq!(hand_over.downtime(), Duration::from_millis(125));
+        let liar = HandOver {
+            resumed_after_us: u64::MAX,
+            ..hand_over
+        };
+        assert_eq!(liar.downtime(), Duration::from_millis(130));
+    }
+}
