@@ -61,11 +61,18 @@ struct GuestTest {
 }
 
 /// Tests of what this machine's kernel may lack and the guest's has.
-const GUEST_TESTS: &[GuestTest] = &[GuestTest {
-    package: "criu",
-    name: "real",
-    filter: "pre_dump",
-}];
+const GUEST_TESTS: &[GuestTest] = &[
+    GuestTest {
+        package: "criu",
+        name: "real",
+        filter: "pre_dump",
+    },
+    GuestTest {
+        package: "criu-migrate",
+        name: "real",
+        filter: "pre_copy",
+    },
+];
 
 /// `cargo xtask test`.
 pub(crate) fn task(arguments: &[String]) -> Outcome<()> {

@@ -60,10 +60,6 @@ pub(crate) fn run(mut moving: Moving<'_>) -> Result<Moved, Failed> {
         let dumped = moving.criu.dump_with(&moving.dump, &mut stepping);
         criu_ended.store(true, Ordering::Release);
         let Stepping { steps, trouble, .. } = stepping;
-        let statistics = dumped
-            .as_ref()
-            .ok()
-            .and_then(|dump| dump.statistics.clone());
         let Some(served) = steps.served else {
             let (error, fate) = undone(dumped, trouble, steps.frozen.is_some());
             let stage = steps
@@ -75,11 +71,7 @@ pub(crate) fn run(mut moving: Moving<'_>) -> Result<Moved, Failed> {
             Ok(served) => served,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        let moved = served.map_err(|unserved| unserved.close(dumped))?;
-        Ok(Moved {
-            frozen: statistics.map(|statistics| statistics.frozen),
-            ..moved
-        })
+        served.map_err(|unserved| unserved.close(dumped))
     })
 }
 
@@ -105,6 +97,8 @@ fn prepare(moving: &mut Moving<'_>) -> Result<(ImagesDir, Tunnel)> {
     dump.pages = Pages::LazySocket(theirs);
     dump.then = FinalState::Running;
     dump.parent = (number > 1).then(|| moving.staging.parent_of(number));
+    // Without it CRIU does not look which pages the parent has.
+    dump.track_memory = number > 1;
     Ok((images, tunnel))
 }
 
@@ -269,6 +263,7 @@ impl Conversation<'_> {
         Ok(Moved {
             pid,
             downtime: hand_over.downtime(),
+            // CRIU counts until it lets go of the tree, long after that runs elsewhere.
             frozen: None,
             copied: self.copied,
             stream_bytes,

@@ -128,6 +128,8 @@ fn prepare(moving: &mut Moving<'_>) -> Result<(ImagesDir, Tunnel)> {
     dump.pages = Pages::Socket(theirs);
     dump.then = FinalState::Stopped;
     dump.parent = (number > 1).then(|| moving.staging.parent_of(number));
+    // Without it CRIU does not look which pages the parent has.
+    dump.track_memory = number > 1;
     Ok((images, tunnel))
 }
 

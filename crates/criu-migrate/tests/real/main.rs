@@ -7,4 +7,5 @@
 mod hostile;
 mod journey;
 mod post_copy;
+mod pre_copy;
 mod stop_and_copy;
