@@ -495,6 +495,12 @@ pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
 
 /// A size in bytes, with K, M or G for powers of 1024 as CRIU takes them.
 pub(super) fn parse_size(text: &str) -> Result<u32, String> {
+    let bytes = parse_large_size(text)?;
+    u32::try_from(bytes).map_err(|_| "not a size below 4G".to_owned())
+}
+
+/// As [`parse_size`], without a limit.
+pub(super) fn parse_large_size(text: &str) -> Result<u64, String> {
     let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
         Some(at) => text.split_at(at),
         None => (text, ""),
@@ -510,9 +516,7 @@ pub(super) fn parse_size(text: &str) -> Result<u32, String> {
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(factor));
-    bytes
-        .and_then(|bytes| u32::try_from(bytes).ok())
-        .ok_or_else(|| "not a size below 4G".to_owned())
+    bytes.ok_or_else(|| "not a size such as 512, 64K, 2M or 1G".to_owned())
 }
 
 #[cfg(test)]

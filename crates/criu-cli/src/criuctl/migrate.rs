@@ -1,5 +1,6 @@
 //! `criuctl migrate`.
 
+mod course;
 mod progress;
 mod receive;
 mod send;

@@ -1,7 +1,10 @@
 //! What a migration reports while it goes on.
 
-use std::io::Write;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use criu_migrate::policy::{Decision, Verdict};
 use criu_migrate::{Event, Happening, Watch};
 
 use crate::criuctl::Global;
@@ -29,18 +32,20 @@ impl Form {
 
     /// A watch that reports every event in this form.
     pub(super) fn watch(self) -> Watch {
-        Watch::new(move |event| self.report(event))
+        let line = Line::default();
+        Watch::new(move |event| self.report(event, &line))
     }
 
-    fn report(self, event: &Event) {
+    fn report(self, event: &Event, line: &Line) {
         // Nobody may be reading; the migration goes on all the same.
         let _ = match self {
-            Self::Text => match sentence(&event.what) {
-                Some(text) => {
+            Self::Text => match (sentence(&event.what), passing(&event.what)) {
+                (Some(text), _) => {
                     let at = event.at.as_secs_f64();
-                    writeln!(std::io::stderr(), "{at:8.3} s  {}", visible(&text))
+                    line.write(&format!("{at:8.3} s  {}", visible(&text)))
                 }
-                None => Ok(()),
+                (None, Some(text)) => line.overwrite(&text),
+                (None, None) => line.clear(),
             },
             Self::JsonToStdout => writeln!(std::io::stdout(), "{}", json(event)),
             Self::JsonToStderr => writeln!(std::io::stderr(), "{}", json(event)),
@@ -48,8 +53,58 @@ impl Form {
     }
 }
 
+/// Standard error, whose last line may be one that passes, on a terminal.
+#[derive(Debug, Default)]
+struct Line(Mutex<bool>);
+
+impl Line {
+    /// Writes a line that stays.
+    fn write(&self, text: &str) -> io::Result<()> {
+        self.clear()?;
+        writeln!(io::stderr(), "{text}")
+    }
+
+    /// Writes one that the next takes the place of.
+    fn overwrite(&self, text: &str) -> io::Result<()> {
+        let mut stderr = io::stderr();
+        if !stderr.is_terminal() {
+            return Ok(());
+        }
+        let mut is_there = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *is_there = true;
+        write!(stderr, "\r\x1b[K            {text}")?;
+        stderr.flush()
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        let mut is_there = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut *is_there) {
+            write!(io::stderr(), "\r\x1b[K")?;
+        }
+        Ok(())
+    }
+}
+
 fn json(event: &Event) -> serde_json::Value {
     serde_json::to_value(event).unwrap_or_default()
+}
+
+/// What is shown only until the next.
+fn passing(what: &Happening) -> Option<String> {
+    Some(match what {
+        Happening::PagesMoving {
+            stream_bytes,
+            sent_bytes,
+        } => format!(
+            "{} of memory, {} of it sent",
+            size(*stream_bytes),
+            size(*sent_bytes)
+        ),
+        Happening::Filling { stream_bytes } => {
+            format!("{} of memory have followed", size(*stream_bytes))
+        }
+        _ => return None,
+    })
 }
 
 fn sentence(what: &Happening) -> Option<String> {
@@ -59,6 +114,19 @@ fn sentence(what: &Happening) -> Option<String> {
             "the other side is {} ({}, kernel {}, CRIU {})",
             host.name, host.architecture, host.kernel, host.criu
         ),
+        Happening::ModeChosen { mode, reason } => format!("{mode}: {reason}"),
+        Happening::RoundDone(round) => format!(
+            "round {}: {} pages of {}, {} sent in {}",
+            round.round,
+            round.pages_written,
+            round.pages_scanned,
+            size(round.wire_bytes),
+            milliseconds(round.took)
+        ),
+        Happening::RoundStored { round, bytes } => {
+            format!("round {round} is stored, {} in all", size(*bytes))
+        }
+        Happening::Decided(verdict) => decision(verdict),
         Happening::Freezing => "freezing the tree".to_owned(),
         Happening::PagesCopied {
             stream_bytes,
@@ -77,10 +145,47 @@ fn sentence(what: &Happening) -> Option<String> {
         Happening::Restored { pid } => format!("restored as process {pid}, and held"),
         Happening::Committing => "handing over".to_owned(),
         Happening::Running { pid } => format!("runs there as process {pid}"),
+        Happening::Filled => "all memory has followed".to_owned(),
         // The final report says it at length.
         Happening::Failed { .. } => return None,
         _ => return None,
     })
+}
+
+/// What the policy made of the rounds so far, and its figures.
+fn decision(verdict: &Verdict) -> String {
+    let next = match verdict.decision {
+        Decision::NextRound => "another round",
+        Decision::StopNow => "stopping the tree now",
+        Decision::PostCopy => "the rest follows when the tree runs there",
+        Decision::GiveUp => "giving up",
+        _ => "going on",
+    };
+    let mut text = format!("{next}: {}", verdict.reason);
+    if let Some(predicted) = verdict.predicted_downtime {
+        text.push_str(&format!("; predicted downtime {}", milliseconds(predicted)));
+    }
+    let mut rate = |name: &str, bytes: Option<f64>| {
+        if let Some(bytes) = bytes.filter(|bytes| *bytes >= 0.0) {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "not negative; a rate beyond u64 is shown as its greatest value"
+            )]
+            text.push_str(&format!(", {name} {}/s", size(bytes as u64)));
+        }
+    };
+    rate("link", verdict.bandwidth_bytes_per_second);
+    rate("changing", verdict.dirty_bytes_per_second);
+    text
+}
+
+/// A time for people.
+pub(super) fn milliseconds(time: Duration) -> String {
+    match time.as_secs_f64() {
+        seconds if seconds < 10.0 => format!("{:.1} ms", seconds * 1e3),
+        seconds => format!("{seconds:.1} s"),
+    }
 }
 
 /// A number of bytes for people.

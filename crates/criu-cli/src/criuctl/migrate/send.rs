@@ -9,7 +9,8 @@ use criu_migrate::transport::{Stream, Transport};
 use criu_migrate::{Error, Fate, NotSent, Sent, Source};
 use serde_json::json;
 
-use super::progress::{Form, size};
+use super::course::CourseArguments;
+use super::progress::{Form, milliseconds, size};
 use super::{IN_DOUBT, Logs, addresses, failed, stop_on_signals, timing};
 use crate::criuctl::Global;
 use crate::criuctl::arguments::{
@@ -27,6 +28,8 @@ use crate::output::visible;
   criuctl migrate send 4711 127.0.0.1:7077
   criuctl migrate send 4711 --over 'ssh root@there criuctl migrate receive --stdio'
   criuctl migrate send 4711 10.0.0.2:7077 --insecure --tcp-established
+  criuctl migrate send 4711 10.0.0.2:7077 --insecure --max-downtime 100ms --on-divergence post-copy
+  criuctl migrate send 4711 10.0.0.2:7077 --insecure --mode post-copy
 
 Exit status: 0 the tree runs there; 1 it does not, and goes on here; 3 in doubt: the tree is stopped here
 and may run there, which the message says how to resolve; 130 called off.")]
@@ -74,6 +77,8 @@ pub(in crate::criuctl) struct Arguments {
     #[arg(long, value_name = "NAMESPACE", value_enum)]
     empty_ns: Option<EmptyNamespace>,
     #[command(flatten)]
+    course: CourseArguments,
+    #[command(flatten)]
     sockets: SocketArguments,
     #[command(flatten)]
     mounts: MountArguments,
@@ -95,6 +100,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     let logs = Logs::prepare(&mut dump.settings)?;
     let mut source = Source::new(criu, dump);
     source.work_dir.clone_from(&work_dir);
+    arguments.course.apply(&mut source);
     if let Some(silence) = arguments.silence {
         source.timing = timing(silence);
     }
@@ -160,18 +166,60 @@ fn request(arguments: &Arguments, work_dir: &PathBuf) -> Result<Dump, Problem> {
     Ok(dump)
 }
 
+/// What people are shown of a migration that succeeded.
 fn table(pid: i32, sent: &Sent) -> String {
-    format!(
-        "process {pid} runs there as {}\n  downtime  at most {:.1} ms\n  total     {:.1} ms\n  memory    {}\n  \
-         images    {}, {}\n  sent      {}\n",
-        sent.pid,
-        sent.downtime.as_secs_f64() * 1e3,
-        sent.total.as_secs_f64() * 1e3,
-        size(sent.page_stream_bytes),
-        sent.images,
-        size(sent.image_bytes),
-        size(sent.wire_bytes),
-    )
+    let mut text = format!("process {pid} runs there as {} ({})\n", sent.pid, sent.mode);
+    if !sent.rounds.is_empty() {
+        text.push_str("  round     pages        sent      time    frozen  predicted downtime\n");
+    }
+    for round in &sent.rounds {
+        let predicted = round.verdict.and_then(|verdict| verdict.predicted_downtime);
+        text.push_str(&format!(
+            "  {:5} {:>9} {:>11} {:>9} {:>9}  {}\n",
+            round.round,
+            round.pages_written,
+            size(round.wire_bytes),
+            milliseconds(round.took),
+            milliseconds(round.frozen),
+            predicted.map_or_else(|| "-".to_owned(), milliseconds),
+        ));
+    }
+    let mut row = |name: &str, value: String| text.push_str(&format!("  {name:<9} {value}\n"));
+    row("downtime", milliseconds(sent.downtime));
+    if let Some(frozen) = sent.frozen {
+        row("frozen", format!("{} by CRIU's dump", milliseconds(frozen)));
+    }
+    row("total", milliseconds(sent.total));
+    let followed = match sent.followed_bytes {
+        0 => String::new(),
+        bytes => format!(", {} of it when the tree ran there", size(bytes)),
+    };
+    row(
+        "memory",
+        format!("{}{followed}", size(sent.page_stream_bytes)),
+    );
+    row(
+        "images",
+        format!("{}, {}", sent.images, size(sent.image_bytes)),
+    );
+    let moved = sent.page_stream_bytes.saturating_add(sent.image_bytes);
+    row(
+        "sent",
+        format!("{}{}", size(sent.wire_bytes), ratio(sent.wire_bytes, moved)),
+    );
+    text
+}
+
+/// How much of what moved went over the wire.
+fn ratio(wire_bytes: u64, moved_bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
+    match moved_bytes {
+        0 => String::new(),
+        _ => format!(
+            ", {:.2} of what moved",
+            wire_bytes as f64 / moved_bytes as f64
+        ),
+    }
 }
 
 fn explain(global: &Global, not_sent: NotSent) -> ExitCode {
