@@ -246,13 +246,7 @@ impl Figures {
     #[expect(clippy::cast_precision_loss, reason = "rates need no exactness")]
     fn of(rounds: &[Round]) -> Self {
         let memory = |round: &Round| round.pages_written as f64 * round.page_size_bytes as f64;
-        // The last two rounds: bandwidth changes, and a round with few pages alone says little.
-        let recent = rounds
-            .get(rounds.len().saturating_sub(2)..)
-            .unwrap_or_default();
-        let bytes: f64 = recent.iter().map(memory).sum();
-        let seconds: f64 = recent.iter().map(|round| round.took.as_secs_f64()).sum();
-        let bandwidth = (bytes > 0.0 && seconds > 0.0).then(|| bytes / seconds);
+        let (bandwidth, start) = bandwidth_and_start(rounds);
         let dirty_rate = match rounds {
             [.., before, last] if !before.took.is_zero() => {
                 Some(memory(last) / before.took.as_secs_f64())
@@ -267,13 +261,14 @@ impl Figures {
             ([.., last], None) => Some(memory(last)),
             ([], _) => None,
         };
-        let next_round = match (left, bandwidth) {
+        let copying = match (left, bandwidth) {
             (Some(left), Some(bandwidth)) => duration(left / bandwidth),
             (Some(_), None) => Some(Duration::ZERO),
             _ => None,
         };
-        let downtime = match (next_round, rounds.last()) {
-            (Some(next), Some(last)) => Some(next.saturating_add(last.fixed_downtime)),
+        let next_round = copying.map(|copying| copying.saturating_add(start));
+        let downtime = match (copying, rounds.last()) {
+            (Some(copying), Some(last)) => Some(copying.saturating_add(last.fixed_downtime)),
             _ => None,
         };
         Self {
@@ -298,6 +293,35 @@ impl Figures {
         };
         (last.wire_bytes as f64 * share) as u64
     }
+}
+
+/// How fast memory is copied, and how long a round takes beside that.
+///
+/// Every round also starts CRIU, freezes the tree and looks for pages. With two rounds of different sizes the two are
+/// told apart; rounds of like sizes are taken for nothing but copying.
+#[expect(clippy::cast_precision_loss, reason = "rates need no exactness")]
+fn bandwidth_and_start(rounds: &[Round]) -> (Option<f64>, Duration) {
+    let memory = |round: &Round| round.pages_written as f64 * round.page_size_bytes as f64;
+    let seconds = |round: &Round| round.took.as_secs_f64();
+    // The last two rounds, since bandwidth changes; the largest where those are too small to tell.
+    let largest = rounds.iter().max_by_key(|round| round.pages_written);
+    if let ([.., before, last], Some(largest)) = (rounds, largest) {
+        for large in [before, largest] {
+            let (bytes, time) = (memory(large) - memory(last), seconds(large) - seconds(last));
+            if memory(large) > 2.0 * memory(last) && time > 0.0 {
+                let bandwidth = bytes / time;
+                let start = seconds(last) - memory(last) / bandwidth;
+                return (Some(bandwidth), duration(start).unwrap_or_default());
+            }
+        }
+    }
+    let recent = rounds
+        .get(rounds.len().saturating_sub(2)..)
+        .unwrap_or_default();
+    let bytes: f64 = recent.iter().map(memory).sum();
+    let time: f64 = recent.iter().map(seconds).sum();
+    let bandwidth = (bytes > 0.0 && time > 0.0).then(|| bytes / time);
+    (bandwidth, Duration::ZERO)
 }
 
 fn duration(seconds: f64) -> Option<Duration> {
@@ -444,6 +468,19 @@ mod tests {
             verdict.predicted_downtime.map(|time| time.as_secs_f64()),
             1.65,
         );
+    }
+
+    #[test]
+    fn what_a_round_costs_by_itself_is_not_taken_for_a_slow_link() {
+        let mut rounds = rounds(&[1_000_000, 2_000, 1_000]);
+        for round in &mut rounds {
+            round.took += Duration::from_millis(400);
+        }
+        let verdict = decide(&Limits::default(), &rounds);
+        let bandwidth = verdict.bandwidth_bytes_per_second.unwrap();
+        assert!((bandwidth / (100_000.0 * 4096.0) - 1.0).abs() < 0.01);
+        assert_eq!(verdict.reason, Reason::DowntimeReached);
+        assert!(verdict.predicted_downtime.unwrap() < Duration::from_millis(80));
     }
 
     #[test]
