@@ -81,6 +81,7 @@ pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
     }
     let mut run = Run::new()?;
     run.step("packages", |_| packages::ensure(NEEDED));
+    run.step("pipes", |_| allow_large_pipes());
     for (series, variable) in criu::SERIES
         .into_iter()
         .zip(["CRIU_TEST_4_2", "CRIU_TEST_4_3"])
@@ -145,6 +146,22 @@ pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
         crate::fuzz::task(&[])
     });
     run.close()
+}
+
+/// Lets pipes be as large as a lazy dump of CRIU needs them, where root may not exceed the limit anyway.
+fn allow_large_pipes() -> Outcome<()> {
+    const LIMIT: &str = "/proc/sys/fs/pipe-max-size";
+    const NEEDED_BYTES: u64 = 4 << 20;
+    let limit = fs::read_to_string(LIMIT).doing(format_args!("cannot read {LIMIT}"))?;
+    if limit
+        .trim()
+        .parse::<u64>()
+        .is_ok_and(|bytes| bytes < NEEDED_BYTES)
+    {
+        println!("raising {LIMIT} from {} to {NEEDED_BYTES}", limit.trim());
+        fs::write(LIMIT, NEEDED_BYTES.to_string()).doing(format_args!("cannot write {LIMIT}"))?;
+    }
+    Ok(())
 }
 
 /// One run of all steps: what they need from each other, and what came of them.
