@@ -20,7 +20,7 @@
 //! ```
 //!
 //! With TLS 1.3 the client is done before the server has looked at its certificate: that the server refuses
-//! it shows when the client first receives, as an [`io::Error`] with an [`Error::Refused`] inside.
+//! it shows when the client first receives, as an [`std::io::Error`] with an [`Error::Refused`] inside.
 
 mod handshake;
 mod identity;
