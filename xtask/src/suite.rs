@@ -43,6 +43,11 @@ pub(crate) const NEEDED: &[Needed] = &[
         purpose: "tests send signals with it",
     },
     Needed {
+        program: "openssl",
+        package: "openssl",
+        purpose: "makes certificates as docs/migration.md says",
+    },
+    Needed {
         program: "python3",
         package: "python3",
         purpose: "runs Python CRIT, the oracle",

@@ -37,7 +37,8 @@
 //! - [`preflight`] compares the two sides before anything is touched.
 //! - [`mode`] chooses how memory moves; [`policy`] decides after each round of pre-copy.
 //!
-//! This crate prints nothing, and does not encrypt: use a transport that does, such as `ssh`.
+//! This crate prints nothing, and encrypts nothing by itself: use a transport that does, such as `transport::tls`
+//! (feature `tls`) or a command like `ssh`.
 
 mod connection;
 mod conversation;

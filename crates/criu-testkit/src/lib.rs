@@ -4,6 +4,7 @@
 //! * [`python_crit`]: the oracle of the JSON.
 //! * [`Scene`] and [`TestProcess`]: a process with chosen resources that can say whether it survived.
 //! * [`FakeCriu`]: an executable that speaks CRIU's worker protocol by a script, right or wrong.
+//! * [`CertificateAuthority`]: certificates for both ends of a TLS connection.
 //! * [`ResourceSnapshot`]: file descriptors, children and zombies before and after.
 //! * [`synthetic`]: images made byte by byte.
 //! * [`Subreaper`], [`NetworkNamespace`], [`TempDir`]: what those stand on.
@@ -12,6 +13,7 @@
 //! the crates it tests.
 
 mod binaries;
+mod certificates;
 mod criu_under_test;
 mod fake_criu;
 mod network;
@@ -26,6 +28,7 @@ pub mod synthetic;
 mod temp_dir;
 
 pub use binaries::{fake_criu_binary, target_binary};
+pub use certificates::{CertificateAuthority, CertificateFiles, Validity};
 pub use criu_under_test::CriuUnderTest;
 pub use fake_criu::{FakeCriu, Step};
 pub use network::NetworkNamespace;

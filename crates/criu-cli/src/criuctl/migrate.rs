@@ -2,6 +2,11 @@
 
 mod course;
 mod progress;
+#[cfg(feature = "tls")]
+mod protection;
+#[cfg(not(feature = "tls"))]
+#[path = "migrate/plain.rs"]
+mod protection;
 mod receive;
 mod send;
 
@@ -72,8 +77,8 @@ fn timing(silence: Duration) -> Timing {
 }
 
 /// Finds the addresses of `HOST:PORT`, and refuses those where anyone on the way could read the memory
-/// of the tree, or put in another.
-fn addresses(text: &str, insecure: bool) -> Result<Vec<SocketAddr>, Problem> {
+/// of the tree, or put in another, unless they are `protected` or the user is content with that.
+fn addresses(text: &str, protected: bool) -> Result<Vec<SocketAddr>, Problem> {
     let resolved = text
         .to_socket_addrs()
         .map_err(Problem::io(format!("resolve {text}")))?;
@@ -82,10 +87,11 @@ fn addresses(text: &str, insecure: bool) -> Result<Vec<SocketAddr>, Problem> {
         .iter()
         .find(|address| protection_of(address.ip()) != Protection::Loopback);
     match open {
-        Some(address) if !insecure => Err(Problem::Usage(format!(
+        Some(address) if !protected => Err(Problem::Usage(format!(
             "{address} is not on this machine, and plain TCP protects neither the memory of the tree nor the \
-             destination; use `--over 'ssh HOST criuctl migrate receive --stdio'`, or `--insecure` on a network \
-             where everyone may run anything as root"
+             destination; use {}`--over 'ssh HOST criuctl migrate receive --stdio'`, or `--insecure` on a network \
+             where everyone may run anything as root",
+            protection::REMEDY
         ))),
         _ => Ok(addresses),
     }

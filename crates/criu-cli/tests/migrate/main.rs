@@ -8,5 +8,7 @@
 mod faults;
 mod hosts;
 mod link;
+#[cfg(feature = "tls")]
+mod protected;
 mod sides;
 mod travel;

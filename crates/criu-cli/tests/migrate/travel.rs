@@ -8,7 +8,7 @@ use crate::sides::{criuctl, listening, traveller, wait_for};
 
 /// Goes on with a process that has moved, and checks that all it holds came along.
 #[track_caller]
-fn arrived(process: &mut TestProcess, pid: u64) {
+pub(crate) fn arrived(process: &mut TestProcess, pid: u64) {
     process.reap();
     let count = process.count();
     process.restored_as(u32::try_from(pid).unwrap());

@@ -12,6 +12,7 @@ use criu_migrate::{Destination, Error, Received, Watch};
 use serde_json::json;
 
 use super::progress::Form;
+use super::protection::{ProtectionArguments, accepted};
 use super::{Logs, addresses, failed, stop_on_signals, timing};
 use crate::criuctl::Global;
 use crate::criuctl::arguments::{RestoreCgroupArguments, SettingsArguments, parse_seconds};
@@ -28,8 +29,11 @@ use crate::output::{visible, write_stdout};
   criuctl migrate receive --listen 127.0.0.1:0        the port is printed first
   criuctl migrate receive --stdio                     for `criuctl migrate send --over`
 
-It receives one tree and ends; connections that make no offer are turned away. Whoever can connect can run
-anything here, as root: that is what restoring a process is.
+With TLS:
+  criuctl migrate receive --listen 0.0.0.0:7077 --tls-cert there.pem --tls-key there.key --tls-ca ca.pem
+
+It receives one tree and ends; connections that make no offer are turned away. Whoever can connect, with TLS
+whoever has a certificate that is let in, can run anything here, as root: that is what restoring a process is.
 
 Exit status: 0 the tree runs here; 1 it does not, and nothing of it is left; 130 called off.")]
 pub(in crate::criuctl) struct Arguments {
@@ -37,7 +41,7 @@ pub(in crate::criuctl) struct Arguments {
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
     /// Talk over standard input and output
-    #[arg(long)]
+    #[arg(long, conflicts_with = "protection")]
     stdio: bool,
     /// Accept that anyone on the network can read and alter the tree, or send another
     #[arg(long, conflicts_with = "stdio")]
@@ -74,6 +78,8 @@ pub(in crate::criuctl) struct Arguments {
     skip_file_rwx_check: bool,
     #[command(flatten)]
     cgroups: RestoreCgroupArguments,
+    #[command(flatten)]
+    protection: ProtectionArguments,
     #[command(flatten)]
     settings: SettingsArguments,
 }
@@ -134,7 +140,9 @@ fn listen(
     address: &str,
     watch: &Watch,
 ) -> Result<Received, Problem> {
-    let addresses = addresses(address, arguments.insecure)?;
+    let server = arguments.protection.server()?;
+    let protected = arguments.insecure || arguments.protection.is_tls();
+    let addresses = addresses(address, protected)?;
     let listening = || Problem::io(format!("listen on {address}"));
     let listener = TcpListener::bind(addresses.as_slice()).map_err(listening())?;
     listener.set_nonblocking(true).map_err(listening())?;
@@ -165,7 +173,17 @@ fn listen(
             continue;
         };
         let peer = stream.peer();
-        match receive(global, arguments, Box::new(stream), watch)? {
+        let stream = match accepted(stream, server.as_ref())? {
+            Ok(stream) => stream,
+            Err(error) => {
+                eprintln!(
+                    "criuctl: turned {peer} away: {}",
+                    visible(&error.to_string())
+                );
+                continue;
+            }
+        };
+        match receive(global, arguments, stream, watch)? {
             Ok(received) => return Ok(received),
             // No migration has failed yet.
             Err(error @ (Error::Stranger { .. } | Error::Refused { .. })) => {

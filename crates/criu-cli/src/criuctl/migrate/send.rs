@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::course::CourseArguments;
 use super::progress::{Form, milliseconds, size};
+use super::protection::{ProtectionArguments, connected};
 use super::{IN_DOUBT, Logs, addresses, failed, stop_on_signals, timing};
 use crate::criuctl::Global;
 use crate::criuctl::arguments::{
@@ -27,6 +28,7 @@ use crate::output::visible;
 #[command(after_help = "Examples:
   criuctl migrate send 4711 127.0.0.1:7077
   criuctl migrate send 4711 --over 'ssh root@there criuctl migrate receive --stdio'
+  criuctl migrate send 4711 there:7077 --tls-cert here.pem --tls-key here.key --tls-ca ca.pem
   criuctl migrate send 4711 10.0.0.2:7077 --insecure --tcp-established
   criuctl migrate send 4711 10.0.0.2:7077 --insecure --max-downtime 100ms --on-divergence post-copy
   criuctl migrate send 4711 10.0.0.2:7077 --insecure --mode post-copy
@@ -41,7 +43,7 @@ pub(in crate::criuctl) struct Arguments {
     #[arg(value_name = "HOST:PORT", required_unless_present = "over")]
     destination: Option<String>,
     /// A shell command whose standard streams lead to `criuctl migrate receive --stdio`
-    #[arg(long, value_name = "COMMAND", conflicts_with = "destination")]
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["destination", "protection"])]
     over: Option<String>,
     /// Accept that anyone on the network can read and alter the tree
     #[arg(long, conflicts_with = "over")]
@@ -84,6 +86,8 @@ pub(in crate::criuctl) struct Arguments {
     mounts: MountArguments,
     #[command(flatten)]
     cgroups: DumpCgroupArguments,
+    #[command(flatten)]
+    protection: ProtectionArguments,
     #[command(flatten)]
     settings: SettingsArguments,
 }
@@ -133,14 +137,17 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
 }
 
 fn reach(arguments: &Arguments) -> Result<Box<dyn Transport>, Problem> {
+    let protection = &arguments.protection;
     let stream = match (&arguments.over, &arguments.destination) {
         (Some(command), _) => {
             Stream::command(command).map_err(Problem::io(format!("run `{command}`")))?
         }
         (None, Some(text)) => {
-            let addresses = addresses(text, arguments.insecure)?;
-            Stream::connect(addresses.as_slice(), CONNECT)
-                .map_err(Problem::io(format!("connect to {text}")))?
+            let client = protection.client(text)?;
+            let addresses = addresses(text, arguments.insecure || protection.is_tls())?;
+            let stream = Stream::connect(addresses.as_slice(), CONNECT)
+                .map_err(Problem::io(format!("connect to {text}")))?;
+            return connected(stream, client.as_ref(), text);
         }
         (None, None) => {
             let text = "where to? Give HOST:PORT or --over COMMAND";
