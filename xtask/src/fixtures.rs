@@ -185,7 +185,8 @@ fn write_readme(fixtures: &Path, versions: &[String]) -> Outcome<()> {
          guest with the distribution's kernel, as the other has no memory change tracking.\n\n\
          Not here, as no kernel or build of CRIU at hand can make them: BPF maps and AppArmor (not built in), \
          `binfmt-misc.img` (on kernels with binary formats per user namespace they are in `userns.img`), and the \
-         separate images that CRIU before 3.0 wrote.\n",
+         separate images that CRIU before 3.0 wrote.\n\n\
+         `fuzz/TARGET` is of no CRIU and stays as it is: inputs that once broke a target of `cargo xtask fuzz`.\n",
         versions = versions.join(", "),
         machine = uname.machine().to_string_lossy(),
     );

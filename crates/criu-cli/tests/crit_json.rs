@@ -116,6 +116,40 @@ fn pipes_on_both_sides() {
 }
 
 #[test]
+fn long_payloads_go_through_files_and_pipes() {
+    let directory = TempDir::new();
+    let (source, text, back) = (
+        directory.join("ghost-file-1.img"),
+        directory.join("text"),
+        directory.join("back.img"),
+    );
+    // The last line of base64 begins before 64 Ki characters, ends behind them, and is padded.
+    let mut image =
+        b"\x19\x43\x56\x54\x05\x36\x58\x52\x08\0\0\0\x08\x01\x10\0\x18\xa4\x83\x02".to_vec();
+    image.resize(image.len() + 49_153, b'x');
+    fs::write(&source, &image).unwrap();
+    for style in [&[][..], &["--pretty"]] {
+        let mut decode = crit();
+        decode.arg("decode").args(style).arg("-i").arg(&source);
+        let decoded = decode.output().unwrap();
+        assert_eq!(stderr(&decoded), "");
+        let encoded = fed(crit().arg("encode"), &decoded.stdout);
+        assert_eq!(stderr(&encoded), "");
+        assert!(encoded.stdout == image, "through pipes");
+        fs::write(&text, &decoded.stdout).unwrap();
+        let mut encode = crit();
+        encode
+            .arg("encode")
+            .arg("-i")
+            .arg(&text)
+            .arg("-o")
+            .arg(&back);
+        assert_eq!(stderr(&encode.output().unwrap()), "");
+        assert!(fs::read(&back).unwrap() == image, "through files");
+    }
+}
+
+#[test]
 fn info_and_show() {
     let directory = TempDir::new();
     let image = directory.join("pipes-data.img");

@@ -216,8 +216,9 @@ impl<R: Read> Json<R> {
         self.open(b'"', "a string")
     }
 
-    /// Appends the characters of a string, white space left out, until there are `enough` or the
-    /// string ends; returns whether it ended.
+    /// Appends the characters of a string, line breaks left out, until there are `enough` or the
+    /// string ends; returns whether its closing quote was taken. Without that nothing is known of
+    /// what follows: it may be the quote.
     pub(super) fn base64(&mut self, out: &mut Vec<u8>, enough: usize) -> Result<bool> {
         while out.len() < enough {
             let window = &self.buffer[self.position..self.end];

@@ -7,6 +7,7 @@
 )]
 
 mod accepted;
+mod base64;
 mod corrected;
 mod lossless;
 mod oracle;
