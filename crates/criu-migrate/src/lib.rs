@@ -39,15 +39,19 @@
 //!
 //! This crate prints nothing, and does not encrypt: use a transport that does, such as `ssh`.
 
+mod block;
+mod compression;
 mod connection;
 mod conversation;
 mod destination;
+mod encoder;
 mod error;
 pub mod frame;
 #[doc(hidden)] // for the fuzz targets and our own tests
 pub mod fuzz;
 mod host;
 mod message;
+mod page_stream;
 pub mod policy;
 pub mod preflight;
 mod source;
@@ -58,9 +62,12 @@ pub mod transport;
 mod tree;
 mod tunnel;
 mod watch;
+mod window;
 
+pub use compression::Compression;
 pub use conversation::{OutOfTurn, Party, Stage};
 pub use destination::{Destination, Received};
+pub use encoder::Traffic;
 pub use error::{Error, ImageProblem, Result};
 pub use message::{Host, Message, Needs, Offer};
 pub use source::{Fate, NotSent, Sent, Source};

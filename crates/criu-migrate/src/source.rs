@@ -20,8 +20,10 @@ use std::time::{Duration, Instant};
 use criu::request::Pages;
 use criu::{Criu, Dump, FinalState, HookError, HookResult, Hooks, Target};
 
+use crate::compression::Compression;
 use crate::connection::{Connection, Outgoing};
 use crate::conversation::{Party, Stage};
+use crate::encoder::Traffic;
 use crate::error::{Error, Result};
 use crate::frame::{Channel, Frame};
 use crate::host;
@@ -44,6 +46,8 @@ pub struct Source {
     pub dump: Dump,
     /// Where the images other than memory lie for a moment, in a private directory.
     pub work_dir: PathBuf,
+    /// Whether to compress memory and images, if the destination expands them.
+    pub compression: Compression,
     /// How long to wait for the destination.
     pub timing: Timing,
 }
@@ -69,6 +73,8 @@ pub struct Sent {
     pub image_bytes: u64,
     /// All bytes this side sent over the connection.
     pub wire_bytes: u64,
+    /// What the page stream and the images were made of.
+    pub traffic: Traffic,
 }
 
 fn microseconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -144,6 +150,7 @@ impl Source {
             criu,
             dump,
             work_dir: std::env::temp_dir(),
+            compression: Compression::default(),
             timing: Timing::default(),
         }
     }
@@ -196,6 +203,7 @@ impl Source {
         watch: &Watch,
     ) -> Result<Sent, (Stage, Error, Fate)> {
         let began = Instant::now();
+        connection.outgoing().set_compression(self.compression);
         watch.tell(Happening::Connected {
             peer: connection.peer_name().to_owned(),
         });
@@ -285,6 +293,7 @@ impl Source {
             images: frozen.images,
             image_bytes: frozen.image_bytes,
             wire_bytes: connection.outgoing().sent_bytes(),
+            traffic: connection.outgoing().traffic(),
         })
     }
 

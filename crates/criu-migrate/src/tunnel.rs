@@ -1,8 +1,8 @@
 //! The page stream between a CRIU and the connection.
 //!
 //! CRIU (the dumping one, or the page server) has one end of a socket pair; two threads carry bytes
-//! between the other end and the pages channel. What CRIU says is not looked into: only runs of zero
-//! bytes are counted instead of sent.
+//! between the other end and the pages channel, unread: that zero pages and duplicates are not sent is the
+//! [encoder](crate::encoder)'s business.
 
 use std::io;
 use std::net::Shutdown;
@@ -18,7 +18,7 @@ use rustix::event::PollFlags;
 
 use crate::connection::{Chunk, Outgoing};
 use crate::error::{Error, Result};
-use crate::frame::{Channel, DATA_BYTES_MAX};
+use crate::frame::Channel;
 use crate::transport::Wait;
 use crate::watch::Watch;
 
@@ -133,7 +133,7 @@ impl Ends {
     }
 
     fn carry_out(&self, outgoing: &Outgoing, watch: &Watch) -> io::Result<()> {
-        let mut buffer = vec![0; DATA_BYTES_MAX];
+        outgoing.begin_pages();
         loop {
             if watch.is_cancelled() {
                 return Ok(());
@@ -143,14 +143,13 @@ impl Ends {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => continue,
                 waited => waited?,
             }
-            let count = match rustix::io::read(&self.socket, &mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(count) => count,
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => continue,
-                Err(errno) => return Err(errno.into()),
+            // The socket does not block.
+            let read = |buffer: &mut [u8]| Ok(rustix::io::read(&self.socket, buffer)?);
+            let (count, sent) = match outgoing.send_from(Channel::Pages, read) {
+                Ok((0, _)) => return Ok(()),
+                Err(error) if is_momentary(&error) => continue,
+                sent => sent?,
             };
-            let bytes = buffer.get(..count).unwrap_or_default();
-            let sent = outgoing.send_stream(Channel::Pages, bytes)?;
             self.stream_bytes.fetch_add(count as u64, Ordering::Relaxed);
             self.sent_bytes.fetch_add(sent as u64, Ordering::Relaxed);
         }
@@ -199,4 +198,11 @@ impl Ends {
         }
         Ok(())
     }
+}
+
+fn is_momentary(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
