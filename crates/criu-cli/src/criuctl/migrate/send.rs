@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criu::Dump;
 use criu_migrate::transport::{Stream, Transport};
-use criu_migrate::{Error, Fate, NotSent, Sent, Source};
+use criu_migrate::{Compression, Error, Fate, NotSent, Sent, Source};
 use serde_json::json;
 
 use super::progress::{Form, size};
@@ -46,6 +46,9 @@ pub(in crate::criuctl) struct Arguments {
     /// Directory for the images other than memory, which lie there for a moment [default: that for temporary files]
     #[arg(short = 'D', long, value_name = "DIR")]
     images_dir: Option<PathBuf>,
+    /// Whether to compress memory and images
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    compress: CompressWord,
     /// Give up, and let the process go on, if it cannot be frozen within this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     timeout: Option<Duration>,
@@ -83,6 +86,26 @@ pub(in crate::criuctl) struct Arguments {
     settings: SettingsArguments,
 }
 
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum CompressWord {
+    /// While the network is slower than the compressor
+    Auto,
+    /// Never; zero pages and duplicates are left out all the same
+    Off,
+    /// Whatever becomes smaller, even if that takes longer
+    Always,
+}
+
+impl From<CompressWord> for Compression {
+    fn from(word: CompressWord) -> Self {
+        match word {
+            CompressWord::Auto => Self::Adaptive,
+            CompressWord::Off => Self::Off,
+            CompressWord::Always => Self::Always,
+        }
+    }
+}
+
 /// How long the destination may take to accept the connection.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -95,6 +118,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     let logs = Logs::prepare(&mut dump.settings)?;
     let mut source = Source::new(criu, dump);
     source.work_dir.clone_from(&work_dir);
+    source.compression = arguments.compress.into();
     if let Some(silence) = arguments.silence {
         source.timing = timing(silence);
     }
@@ -163,7 +187,7 @@ fn request(arguments: &Arguments, work_dir: &PathBuf) -> Result<Dump, Problem> {
 fn table(pid: i32, sent: &Sent) -> String {
     format!(
         "process {pid} runs there as {}\n  downtime  at most {:.1} ms\n  total     {:.1} ms\n  memory    {}\n  \
-         images    {}, {}\n  sent      {}\n",
+         images    {}, {}\n  sent      {}\n  not sent  {} zeros, {} duplicates; {} compressed to {}\n",
         sent.pid,
         sent.downtime.as_secs_f64() * 1e3,
         sent.total.as_secs_f64() * 1e3,
@@ -171,6 +195,10 @@ fn table(pid: i32, sent: &Sent) -> String {
         sent.images,
         size(sent.image_bytes),
         size(sent.wire_bytes),
+        size(sent.traffic.zero_bytes),
+        size(sent.traffic.duplicate_bytes),
+        size(sent.traffic.packed_bytes),
+        size(sent.traffic.packed_to_bytes),
     )
 }
 
