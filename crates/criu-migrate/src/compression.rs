@@ -48,6 +48,8 @@ pub(crate) struct Measured {
     pub(crate) packing: f64,
     /// What packing leaves of a byte.
     pub(crate) ratio: f64,
+    /// What all of it took per byte to be packed, when it was tried last.
+    pub(crate) tried: Option<f64>,
 }
 
 /// Decides from what was measured.
@@ -57,8 +59,10 @@ pub(crate) fn choose(measured: &Measured) -> Choice {
     };
     // While the connection takes what it was given, the next block is packed: the slower of both counts.
     let stored = link.max(measured.handling);
-    let packed = (measured.handling + measured.packing).max(link * measured.ratio);
-    match packed <= stored * WORTH_IT {
+    let expected = (measured.handling + measured.packing).max(link * measured.ratio);
+    let worth_it = expected <= stored * WORTH_IT;
+    // Expectations know nothing of a destination that has no time to unpack, or of one processor for both.
+    match worth_it && measured.tried.is_none_or(|tried| tried <= stored) {
         true => Choice::Pack,
         false => Choice::Store,
     }
@@ -75,13 +79,18 @@ pub(crate) struct Controller {
     since_look: u64,
     /// The present period is there to look at how fast the connection is without packing.
     looking: bool,
-    /// Whether the connection was waited for in the last period.
-    link_bound: bool,
+    /// Whether the connection was waited for in the period before, too: buffers on the way are full then.
+    was_link_bound: bool,
+    /// Bytes of the stream before it is forgotten that packing was slower than expected.
+    forget_in: u64,
+    /// How long that is the next time.
+    next_forget_in: u64,
 }
 
 #[derive(Debug, Default)]
 struct Period {
     stream_bytes: u64,
+    literal_bytes: u64,
     wire_bytes: u64,
     elapsed: Duration,
     handling: Duration,
@@ -92,6 +101,7 @@ struct Period {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BlockSent {
     pub(crate) stream_bytes: usize,
+    pub(crate) literal_bytes: usize,
     pub(crate) wire_bytes: usize,
     /// From the end of the block before to the end of this one.
     pub(crate) elapsed: Duration,
@@ -119,6 +129,8 @@ const LOOK_EVERY_BYTES_LINK_BOUND: u64 = 256 << 20;
 const LINK_TOO_FAST: f64 = 0.4;
 /// How much the last measurement counts against those before.
 const WEIGHT: f64 = 0.3;
+/// After how much it is forgotten that packing was slower than expected, the first time.
+const FORGET_IN_BYTES: u64 = 8 << 20;
 
 impl Controller {
     pub(crate) fn new(compression: Compression) -> Self {
@@ -133,11 +145,14 @@ impl Controller {
                 handling: 0.0,
                 packing: 1.5,
                 ratio: 0.5,
+                tried: None,
             },
             period: Period::default(),
             since_look: 0,
             looking: false,
-            link_bound: false,
+            was_link_bound: false,
+            forget_in: 0,
+            next_forget_in: FORGET_IN_BYTES,
         }
     }
 
@@ -166,7 +181,6 @@ impl Controller {
         if self.choice == Choice::Store {
             self.since_look = 0;
         }
-        let mix = |before: &mut f64, now: f64| *before += (now - *before) * WEIGHT;
         mix(&mut self.measured.ratio, packed_bytes as f64 / bytes as f64);
         mix(&mut self.measured.packing, nanoseconds(time) / bytes as f64);
     }
@@ -178,44 +192,85 @@ impl Controller {
         }
         let period = &mut self.period;
         period.stream_bytes += block.stream_bytes as u64;
+        period.literal_bytes += block.literal_bytes as u64;
         period.wire_bytes += block.wire_bytes as u64;
         period.elapsed += block.elapsed;
         period.handling += block.handling;
         period.sending += block.sending;
         self.since_look += block.stream_bytes as u64;
+        if self.choice == Choice::Store {
+            self.forget_in = self.forget_in.saturating_sub(block.stream_bytes as u64);
+            if self.forget_in == 0 {
+                self.measured.tried = None;
+            }
+        }
         if period.stream_bytes < PERIOD_BYTES && period.elapsed < PERIOD_TIME {
             return;
         }
         let period = std::mem::take(&mut self.period);
-        self.link_bound = period.sending * 2 >= period.elapsed;
-        let measured = &mut self.measured;
-        measured.handling = nanoseconds(period.handling) / period.stream_bytes.max(1) as f64;
-        match (self.link_bound, self.choice) {
-            (true, _) => {
-                measured.link = Some(nanoseconds(period.elapsed) / period.wire_bytes as f64);
-            }
-            (false, Choice::Store) => measured.link = None,
-            // It is at least as fast as it was found to be.
-            (false, Choice::Pack) => {}
-        }
-        if measured.link.is_none() && self.choice == Choice::Pack && self.since_look < FIRST_BYTES {
+        if period.literal_bytes < period.stream_bytes / 16 {
+            // Next to nothing was sent: that tells nothing.
             return;
         }
+        let link_bound = period.sending * 2 >= period.elapsed;
+        self.measure(&period, link_bound);
         let was = self.choice;
+        if was == Choice::Pack && self.measured.link.is_none() && self.since_look < FIRST_BYTES {
+            return;
+        }
         self.choice = choose(&self.measured);
         self.looking = false;
-        let look_every = match self.link_bound {
-            true => LOOK_EVERY_BYTES_LINK_BOUND,
-            false => LOOK_EVERY_BYTES,
-        };
-        if (was, self.choice) == (Choice::Pack, Choice::Pack) && self.since_look >= look_every {
-            self.choice = Choice::Store;
-            self.looking = true;
+        match (was, self.choice) {
+            (Choice::Pack, Choice::Pack) => {
+                self.next_forget_in = FORGET_IN_BYTES;
+                let look_every = match link_bound {
+                    true => LOOK_EVERY_BYTES_LINK_BOUND,
+                    false => LOOK_EVERY_BYTES,
+                };
+                if self.since_look >= look_every {
+                    self.looking = true;
+                    self.choice = Choice::Store;
+                    self.measured.tried = None;
+                }
+            }
+            (Choice::Pack, Choice::Store) => {
+                self.forget_in = self.next_forget_in;
+                self.next_forget_in *= 2;
+            }
+            (Choice::Store, Choice::Pack) => self.measured.tried = None,
+            (Choice::Store, Choice::Store) => {}
         }
         if was != self.choice {
             self.since_look = 0;
+            self.was_link_bound = false;
         }
     }
+
+    fn measure(&mut self, period: &Period, link_bound: bool) {
+        let elapsed = nanoseconds(period.elapsed);
+        let measured = &mut self.measured;
+        measured.handling = nanoseconds(period.handling) / period.stream_bytes.max(1) as f64;
+        let link = elapsed / period.wire_bytes as f64;
+        let filling = link_bound && !std::mem::replace(&mut self.was_link_bound, link_bound);
+        match (self.choice, measured.link.as_mut()) {
+            // While buffers fill up it seems to be faster than it is.
+            (Choice::Store, _) if filling => {}
+            (Choice::Store, Some(before)) if link_bound => mix(before, link),
+            (Choice::Store, None) if link_bound => measured.link = Some(link),
+            (Choice::Store, _) => measured.link = None,
+            (Choice::Pack, before) => {
+                measured.tried = Some(elapsed / period.literal_bytes as f64);
+                // Only without packing is it known how slow it is: here the other side may be what is waited for.
+                if let Some(before) = before {
+                    *before = before.min(link);
+                }
+            }
+        }
+    }
+}
+
+fn mix(before: &mut f64, now: f64) {
+    *before += (now - *before) * WEIGHT;
 }
 
 fn nanoseconds(time: Duration) -> f64 {
@@ -330,8 +385,16 @@ mod tests {
                 handling: 0.3,
                 packing,
                 ratio,
+                tried: None,
             };
             assert_eq!(choose(&measured), expected, "{measured:?}");
+            // What was found out counts more than what was expected.
+            let tried = |tried| Measured {
+                tried: Some(tried),
+                ..measured
+            };
+            assert_eq!(choose(&tried(0.1)), expected);
+            assert_eq!(choose(&tried(link.unwrap_or(0.0) + 0.5)), Store);
         }
     }
 
@@ -344,9 +407,9 @@ mod tests {
     }
 
     impl Road {
-        /// How long the sender waits.
-        fn take(&mut self, bytes: f64) -> f64 {
-            self.free_at = self.free_at.max(self.now) + bytes * self.link;
+        /// How long the sender waits; who receives it is busy with it for that long.
+        fn take(&mut self, bytes: f64, busy: f64) -> f64 {
+            self.free_at = self.free_at.max(self.now) + busy.max(bytes * self.link);
             let wait = (self.free_at - self.room * self.link - self.now).max(0.0);
             self.now += wait;
             wait
@@ -355,6 +418,7 @@ mod tests {
 
     const BLOCK: f64 = 262_144.0;
     const HANDLING: f64 = 0.3;
+    const ROOM: f64 = 6e6;
 
     #[expect(
         clippy::cast_possible_truncation,
@@ -370,13 +434,13 @@ mod tests {
         compression: Compression,
         blocks: usize,
         link: impl Fn(usize) -> f64,
-        packing: f64,
+        (packing, unpacking): (f64, f64),
         ratio: impl Fn(usize) -> f64,
     ) -> (f64, usize) {
         let mut controller = Controller::new(compression);
         let mut road = Road {
             link: link(0),
-            room: 1e6,
+            room: ROOM,
             now: 0.0,
             free_at: 0.0,
         };
@@ -386,11 +450,12 @@ mod tests {
             road.link = link(block);
             let began = road.now;
             road.now += HANDLING * BLOCK;
-            let mut wire = BLOCK;
+            let (mut wire, mut busy) = (BLOCK, 0.0);
             if controller.choice() == Choice::Pack {
                 packed += 1;
                 road.now += packing * BLOCK;
                 wire *= ratio(block);
+                busy = unpacking * BLOCK;
                 controller.packed(262_144, whole(wire), time(packing * BLOCK));
             } else if controller.wants_sample() {
                 let sample = SAMPLE_BYTES as f64;
@@ -401,10 +466,11 @@ mod tests {
                     time(packing * sample),
                 );
             }
-            let sending = 0.1 * BLOCK + road.take(wire);
+            let sending = 0.1 * BLOCK + road.take(wire, busy);
             road.now += 0.1 * BLOCK;
             controller.sent(BlockSent {
                 stream_bytes: 262_144,
+                literal_bytes: 262_144,
                 wire_bytes: whole(wire),
                 elapsed: time(road.now - began),
                 handling: time(HANDLING * BLOCK),
@@ -419,15 +485,18 @@ mod tests {
         for link in [0.05, 0.3, 0.8, 1.5, 3.0, 8.0, 80.0, 800.0] {
             for ratio in [0.05, 0.3, 0.6, 0.9, 1.0] {
                 for packing in [0.7, 1.2, 5.0, 40.0] {
-                    let run =
-                        |compression| journey(compression, 4000, |_| link, packing, |_| ratio).0;
+                    let run = |compression| {
+                        journey(compression, 4000, |_| link, (packing, 0.4), |_| ratio).0
+                    };
                     let (off, always) = (run(Compression::Off), run(Compression::Always));
                     let adaptive = run(Compression::Adaptive);
                     let what =
                         format!("link {link} ratio {ratio} packing {packing}: {adaptive} of {off}");
                     // What is packed before the first decision, and samples.
                     assert!(adaptive <= off * 1.02 + 17.0 * packing * BLOCK, "{what}");
-                    let best = off.min(always);
+                    // Buffers on the way hide how slow it is until they are full; so does a look at it.
+                    let hidden = 3.0 * ROOM * link;
+                    let best = off.min(always) + hidden;
                     assert!(
                         adaptive <= best * 1.15 + 17.0 * packing * BLOCK,
                         "{what}, best {best}"
@@ -438,8 +507,26 @@ mod tests {
     }
 
     #[test]
+    fn a_destination_with_no_time_to_unpack_is_noticed() {
+        for (link, unpacking) in [(2.0, 3.0), (8.0, 9.0), (8.0, 40.0)] {
+            let run = |compression| {
+                let way = (1.2, unpacking);
+                journey(compression, 4000, |_| link, way, |_| 0.2)
+            };
+            let (off, always) = (run(Compression::Off).0, run(Compression::Always).0);
+            let (adaptive, packed) = run(Compression::Adaptive);
+            assert!(always > off);
+            let beginning = 17.0 * unpacking * BLOCK;
+            assert!(
+                adaptive <= off * 1.03 + beginning,
+                "{adaptive} of {off}, {packed} packed"
+            );
+        }
+    }
+
+    #[test]
     fn a_connection_faster_than_the_compressor_costs_nothing_but_the_beginning() {
-        let (_, packed) = journey(Compression::Adaptive, 4000, |_| 0.05, 1.2, |_| 0.2);
+        let (_, packed) = journey(Compression::Adaptive, 4000, |_| 0.05, (1.2, 0.4), |_| 0.2);
         assert!(packed <= 17, "{packed}");
     }
 
@@ -453,7 +540,7 @@ mod tests {
                 80.0
             }
         };
-        let run = |blocks| journey(Compression::Adaptive, blocks, link, 1.2, |_| 0.2).1;
+        let run = |blocks| journey(Compression::Adaptive, blocks, link, (1.2, 0.4), |_| 0.2).1;
         let (slow, then_fast, slow_again) = (run(4000), run(8000), run(12_000));
         assert!(slow > 3900, "{slow}");
         assert!(then_fast - slow < 1100, "{then_fast}");
@@ -463,7 +550,7 @@ mod tests {
     #[test]
     fn incompressible_data_is_left_alone_and_what_follows_it_is_not() {
         let ratio = |block| if block < 2000 { 1.0 } else { 0.2 };
-        let run = |blocks| journey(Compression::Adaptive, blocks, |_| 8.0, 1.2, ratio).1;
+        let run = |blocks| journey(Compression::Adaptive, blocks, |_| 8.0, (1.2, 0.4), ratio).1;
         let (before, all) = (run(2000), run(4000));
         assert!(before < 50, "{before}");
         assert!(all - before > 1850, "{all}");
@@ -471,7 +558,7 @@ mod tests {
 
     #[test]
     fn off_and_always_are_what_they_say() {
-        let run = |compression| journey(compression, 100, |_| 0.05, 1.2, |_| 0.5).1;
+        let run = |compression| journey(compression, 100, |_| 0.05, (1.2, 0.4), |_| 0.5).1;
         assert_eq!((run(Compression::Off), run(Compression::Always)), (0, 100));
     }
 

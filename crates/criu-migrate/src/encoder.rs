@@ -66,6 +66,7 @@ struct Seen {
 pub(crate) struct Encoded<'a> {
     pub(crate) frames: &'a [u8],
     stream_bytes: usize,
+    literal_bytes: usize,
     handling: Duration,
 }
 
@@ -156,6 +157,7 @@ impl Encoder {
         Ok(Some(Encoded {
             frames,
             stream_bytes: count,
+            literal_bytes,
             handling: began.elapsed().saturating_sub(packing),
         }))
     }
@@ -176,6 +178,7 @@ impl Encoder {
         let since = self.last.replace(now).map(|last| now - last);
         self.controller.sent(BlockSent {
             stream_bytes: block.stream_bytes,
+            literal_bytes: block.literal_bytes,
             wire_bytes: block.wire_bytes,
             elapsed: since.unwrap_or(block.handling + sending),
             handling: block.handling,
@@ -297,6 +300,7 @@ impl Encoder {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BlockTimes {
     pub(crate) stream_bytes: usize,
+    literal_bytes: usize,
     pub(crate) wire_bytes: usize,
     handling: Duration,
 }
@@ -305,6 +309,7 @@ impl Encoded<'_> {
     pub(crate) fn times(&self) -> BlockTimes {
         BlockTimes {
             stream_bytes: self.stream_bytes,
+            literal_bytes: self.literal_bytes,
             wire_bytes: self.frames.len(),
             handling: self.handling,
         }

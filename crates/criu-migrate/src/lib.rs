@@ -40,6 +40,8 @@
 //! This crate prints nothing, and does not encrypt: use a transport that does, such as `ssh`.
 
 mod block;
+#[doc(hidden)] // for the benchmark
+pub mod carrier;
 mod compression;
 mod connection;
 mod conversation;
