@@ -23,6 +23,8 @@ use crate::window::{Expander, SharedBytes};
 
 /// Frames that may wait to be used, per queue; at most 256 KiB each but for control messages.
 const QUEUE_FRAMES: usize = 8;
+/// How much is read ahead of small frames. No more: of large ones that much has to be copied.
+const SMALL_FRAMES_BYTES: usize = 8 << 10;
 /// How often a wait looks whether it was called off.
 const CANCEL_CHECK: Duration = Duration::from_millis(50);
 
@@ -216,7 +218,7 @@ impl Connection {
         };
         let listener = Listener {
             receiver,
-            buffer: vec![0; 64 << 10],
+            buffer: vec![0; SMALL_FRAMES_BYTES],
             start: 0,
             end: 0,
             bell: outgoing.bell().clone(),
