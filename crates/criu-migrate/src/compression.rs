@@ -185,6 +185,12 @@ impl Controller {
         mix(&mut self.measured.packing, nanoseconds(time) / bytes as f64);
     }
 
+    /// There was nothing to send for a while: buffers on the way are empty again, and nothing is known of it.
+    pub(crate) fn paused(&mut self) {
+        self.period = Period::default();
+        self.was_link_bound = false;
+    }
+
     /// Takes what sending a block took, and decides about the next.
     pub(crate) fn sent(&mut self, block: BlockSent) {
         if self.compression != Compression::Adaptive || block.wire_bytes == 0 {
@@ -235,7 +241,7 @@ impl Controller {
             }
             (Choice::Pack, Choice::Store) => {
                 self.forget_in = self.next_forget_in;
-                self.next_forget_in *= 2;
+                self.next_forget_in = self.next_forget_in.saturating_mul(2);
             }
             (Choice::Store, Choice::Pack) => self.measured.tried = None,
             (Choice::Store, Choice::Store) => {}
@@ -554,6 +560,27 @@ mod tests {
         let (before, all) = (run(2000), run(4000));
         assert!(before < 50, "{before}");
         assert!(all - before > 1850, "{all}");
+    }
+
+    #[test]
+    fn a_pause_changes_nothing() {
+        let mut controller = Controller::new(Compression::Adaptive);
+        let seconds = Duration::from_secs;
+        for choice in [Choice::Pack, Choice::Store] {
+            for _ in 0..100 {
+                assert_eq!(controller.choice(), choice);
+                controller.paused();
+            }
+            // More than is packed before the first decision, at once.
+            controller.sent(BlockSent {
+                stream_bytes: 5 << 20,
+                literal_bytes: 5 << 20,
+                wire_bytes: 5 << 20,
+                elapsed: seconds(1),
+                handling: seconds(1),
+                sending: seconds(0),
+            });
+        }
     }
 
     #[test]

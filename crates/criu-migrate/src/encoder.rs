@@ -67,12 +67,15 @@ pub(crate) struct Encoded<'a> {
     pub(crate) frames: &'a [u8],
     stream_bytes: usize,
     literal_bytes: usize,
+    began: Instant,
     handling: Duration,
 }
 
 /// As many sets as there are pages in the window, of so many places each: pages hardly ever crowd each other out.
 const SEEN_SETS: usize = WINDOW_BYTES / PAGE_BYTES;
 const SEEN_WAYS: usize = 4;
+/// Nothing to send for so long is a pause.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Fewer literals than this are not packed.
 const PACKED_BYTES_MIN: usize = 512;
 /// What is read of a page stream at first; there has to be room for the rest of a page.
@@ -158,6 +161,7 @@ impl Encoder {
             frames,
             stream_bytes: count,
             literal_bytes,
+            began,
             handling: began.elapsed().saturating_sub(packing),
         }))
     }
@@ -175,12 +179,16 @@ impl Encoder {
     /// Takes how long sending a block took.
     pub(crate) fn sent(&mut self, block: BlockTimes, sending: Duration) {
         let now = Instant::now();
-        let since = self.last.replace(now).map(|last| now - last);
+        let last = self.last.replace(now);
+        let Some(last) = last.filter(|last| block.began.saturating_duration_since(*last) < PAUSE)
+        else {
+            return self.controller.paused();
+        };
         self.controller.sent(BlockSent {
             stream_bytes: block.stream_bytes,
             literal_bytes: block.literal_bytes,
             wire_bytes: block.wire_bytes,
-            elapsed: since.unwrap_or(block.handling + sending),
+            elapsed: now - last,
             handling: block.handling,
             sending,
         });
@@ -302,6 +310,7 @@ pub(crate) struct BlockTimes {
     pub(crate) stream_bytes: usize,
     literal_bytes: usize,
     pub(crate) wire_bytes: usize,
+    began: Instant,
     handling: Duration,
 }
 
@@ -311,6 +320,7 @@ impl Encoded<'_> {
             stream_bytes: self.stream_bytes,
             literal_bytes: self.literal_bytes,
             wire_bytes: self.frames.len(),
+            began: self.began,
             handling: self.handling,
         }
     }

@@ -21,16 +21,17 @@ use crate::window::Expander;
 /// When a frame or message does not come back as it was, an image name is no plain name, a block expands to
 /// more than it may, or a stream that was sent is another than before.
 pub fn migrate_message(bytes: &[u8]) {
-    for channel in [Channel::Pages, Channel::Image] {
-        for compression in [Compression::Off, Compression::Always] {
-            let way = Way {
-                channel,
-                compression,
-                reads: 1 + bytes.len() / 2,
-                ..Way::default()
-            };
-            pass_through(bytes, &way);
-        }
+    for (channel, compression) in [
+        (Channel::Pages, Compression::Always),
+        (Channel::Image, Compression::Off),
+    ] {
+        let way = Way {
+            channel,
+            compression,
+            reads: 1 + bytes.len() / 2,
+            ..Way::default()
+        };
+        pass_through(bytes, &way);
     }
     let bytes = match bytes.split_first_chunk::<PREAMBLE_BYTES>() {
         Some((preamble, rest)) if decode_preamble(preamble).is_ok() => rest,
