@@ -3,30 +3,35 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::compression::Compression;
 use crate::conversation::{Party, Stage};
+use crate::encoder::{Encoder, Traffic};
 use crate::error::{Error, ImageProblem, Result};
 use crate::frame::{
-    Channel, Frame, HEADER_BYTES, Header, PREAMBLE_BYTES, decode_preamble, encode_preamble,
+    Abilities, Block, Channel, Frame, FrameError, HEADER_BYTES, Header, Operation, PREAMBLE_BYTES,
+    decode_preamble, encode_preamble,
 };
 use crate::message::Message;
-use crate::sparse;
 use crate::timing::Timing;
 use crate::transport::{Bell, Receive, Transmit, Transport, Wait};
 use crate::watch::Watch;
+use crate::window::{Expander, SharedBytes};
 
 /// Frames that may wait to be used, per queue; at most 256 KiB each but for control messages.
 const QUEUE_FRAMES: usize = 8;
+/// How much is read ahead of small frames. No more: of large ones that much has to be copied.
+const SMALL_FRAMES_BYTES: usize = 8 << 10;
 /// How often a wait looks whether it was called off.
 const CANCEL_CHECK: Duration = Duration::from_millis(50);
 
 /// A piece of a channel's stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Chunk {
-    Data(Vec<u8>),
+    Data(SharedBytes),
     Zeros(u64),
     End,
 }
@@ -49,6 +54,8 @@ struct Shared {
     /// A frame was left incomplete: nothing after it would be understood.
     torn: AtomicBool,
     sent_bytes: AtomicU64,
+    /// Held until what was encoded is sent: the peer has to expand it in the same order.
+    encoder: Mutex<Encoder>,
 }
 
 impl Outgoing {
@@ -61,19 +68,61 @@ impl Outgoing {
         self.0.sent_bytes.load(Ordering::Relaxed)
     }
 
-    /// Sends bytes of a channel, zero runs as numbers; returns how many were data.
-    pub(crate) fn send_stream(&self, channel: Channel, bytes: &[u8]) -> io::Result<usize> {
-        let mut frames = Vec::with_capacity(bytes.len() + HEADER_BYTES);
-        let data = sparse::encode(channel, bytes, &mut frames);
-        self.send_bytes(&frames)?;
-        Ok(data)
+    /// Compresses from now on, as far as the peer expands it.
+    pub(crate) fn set_compression(&self, compression: Compression) {
+        self.encoder().set_compression(compression);
+    }
+
+    /// What was sent so far of pages and images.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.encoder().traffic()
+    }
+
+    /// What is sent of pages from now on is another stream.
+    pub(crate) fn begin_pages(&self) {
+        self.encoder().begin_pages();
+    }
+
+    /// Sends bytes of a channel as `read` reads them: one block of at most 256 KiB.
+    ///
+    /// `read` must not wait, and is called again when a page is not complete yet. Returns the bytes read (none:
+    /// nothing was sent) and the bytes that went over the connection for them.
+    pub(crate) fn send_from(
+        &self,
+        channel: Channel,
+        read: impl FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<(usize, usize)> {
+        let mut encoder = self.encoder();
+        let Some(encoded) = encoder.encode(channel, read)? else {
+            return Ok((0, 0));
+        };
+        let began = Instant::now();
+        self.send_bytes(encoded.frames)?;
+        let times = encoded.times();
+        encoder.sent(times, began.elapsed());
+        Ok((times.stream_bytes, times.wire_bytes))
+    }
+
+    /// Sends bytes of a channel; returns how many went over the connection for them.
+    pub(crate) fn send_stream(&self, channel: Channel, mut bytes: &[u8]) -> io::Result<usize> {
+        let mut sent = 0;
+        while !bytes.is_empty() {
+            let (_, wire_bytes) =
+                self.send_from(channel, |buffer| io::Read::read(&mut bytes, buffer))?;
+            sent += wire_bytes;
+        }
+        Ok(sent)
     }
 
     /// Sends a run of zero bytes of a channel.
     pub(crate) fn send_zeros(&self, channel: Channel, len_bytes: u64) -> io::Result<()> {
-        let mut frames = Vec::new();
-        crate::frame::encode_zeros(channel, len_bytes, &mut frames);
-        self.send_bytes(&frames)
+        let mut encoder = self.encoder();
+        self.send_bytes(encoder.encode_zeros(channel, len_bytes))
+    }
+
+    fn encoder(&self) -> MutexGuard<'_, Encoder> {
+        let encoder = self.0.encoder.lock();
+        encoder.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn send_frame(&self, frame: &Frame) -> io::Result<()> {
@@ -138,7 +187,7 @@ impl Connection {
         let bell = Bell::new().map_err(failed("setting it up"))?;
         let (mut receiver, mut sender) = (halves.receiver, halves.sender);
         let deadline = Instant::now().checked_add(timing.greeting);
-        greet(
+        let abilities = greet(
             &mut *receiver,
             &mut *sender,
             &Wait::new(deadline, &bell),
@@ -151,6 +200,7 @@ impl Connection {
             bell,
             torn: AtomicBool::new(false),
             sent_bytes: AtomicU64::new(PREAMBLE_BYTES as u64),
+            encoder: Mutex::new(Encoder::new(abilities.zstd)),
         }));
         let (arrivals_in, arrivals) = sync_channel(QUEUE_FRAMES);
         let (pages_in, pages) = sync_channel(QUEUE_FRAMES);
@@ -168,12 +218,13 @@ impl Connection {
         };
         let listener = Listener {
             receiver,
-            buffer: vec![0; 64 << 10],
+            buffer: vec![0; SMALL_FRAMES_BYTES],
             start: 0,
             end: 0,
             bell: outgoing.bell().clone(),
             peer: party.peer(),
             timing: *timing,
+            expander: Expander::default(),
         };
         let beat = timing.beat;
         let beater = outgoing.clone();
@@ -366,7 +417,7 @@ fn greet(
     wait: &Wait<'_>,
     party: Party,
     timing: &Timing,
-) -> Result<()> {
+) -> Result<Abilities> {
     let peer = party.peer();
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::TimedOut => Error::TooSlow {
@@ -396,8 +447,8 @@ fn greet(
             count => filled += count,
         }
     }
-    decode_preamble(&theirs).map_err(|problem| Error::Frame { peer, problem })?;
-    Ok(())
+    let greeting = decode_preamble(&theirs).map_err(|problem| Error::Frame { peer, problem })?;
+    Ok(greeting.abilities)
 }
 
 /// Reads frames and hands them to whom they are for.
@@ -410,53 +461,73 @@ struct Listener {
     bell: Bell,
     peer: Party,
     timing: Timing,
+    expander: Expander,
 }
+
+/// Zero runs of images from this length on become holes again.
+const HOLE_BYTES_MIN: usize = 4096;
 
 impl Listener {
     fn listen(mut self, arrivals: &SyncSender<Result<Arrival>>, pages: &SyncSender<Chunk>) {
         loop {
-            let heard = self.frame().and_then(|frame| match frame {
-                Frame::Control(bytes) => {
-                    let message = Message::decode(&bytes).map_err(|source| Error::Message {
-                        peer: self.peer,
-                        source,
-                    })?;
-                    Ok(Some(Arrival::Message(message)))
+            let outcome = self
+                .frame()
+                .and_then(|frame| self.hand_on(frame, arrivals, pages));
+            match outcome {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    // Whoever waits to send to this peer waits in vain.
+                    self.bell.ring();
+                    let _ = arrivals.send(Err(error));
+                    return;
                 }
-                Frame::Beat => Ok(None),
-                Frame::Data(Channel::Image, bytes) => Ok(Some(Arrival::Image(Chunk::Data(bytes)))),
-                Frame::Zeros(Channel::Image, count) => {
-                    Ok(Some(Arrival::Image(Chunk::Zeros(count))))
-                }
-                Frame::End(Channel::Image) => Ok(Some(Arrival::Image(Chunk::End))),
-                // Nobody may be listening to pages any more; that does not concern the messages.
-                Frame::Data(Channel::Pages, bytes) => {
-                    let _ = pages.send(Chunk::Data(bytes));
-                    Ok(None)
-                }
-                Frame::Zeros(Channel::Pages, count) => {
-                    let _ = pages.send(Chunk::Zeros(count));
-                    Ok(None)
-                }
-                Frame::End(Channel::Pages) => {
-                    let _ = pages.send(Chunk::End);
-                    Ok(None)
-                }
-            });
-            let heard = match heard {
-                Ok(Some(arrival)) => Ok(arrival),
-                Ok(None) => continue,
-                Err(error) => Err(error),
-            };
-            let last = heard.is_err();
-            if last {
-                // Whoever waits to send to this peer waits in vain.
-                self.bell.ring();
-            }
-            if arrivals.send(heard).is_err() || last {
-                return;
             }
         }
+    }
+
+    /// Gives a frame to whom it is for; returns whether anybody still listens.
+    fn hand_on(
+        &mut self,
+        frame: Frame,
+        arrivals: &SyncSender<Result<Arrival>>,
+        pages: &SyncSender<Chunk>,
+    ) -> Result<bool> {
+        let image = |chunk| arrivals.send(Ok(Arrival::Image(chunk))).is_ok();
+        // Nobody may be listening to pages any more; that does not concern the messages.
+        let page = |chunk| {
+            let _ = pages.send(chunk);
+            true
+        };
+        Ok(match frame {
+            Frame::Control(bytes) => {
+                let message = Message::decode(&bytes).map_err(|source| Error::Message {
+                    peer: self.peer,
+                    source,
+                })?;
+                arrivals.send(Ok(Arrival::Message(message))).is_ok()
+            }
+            Frame::Beat => true,
+            Frame::Data(Channel::Image, bytes) => image(Chunk::Data(self.expander.data(bytes))),
+            Frame::Zeros(Channel::Image, count) => image(Chunk::Zeros(count)),
+            Frame::End(Channel::Image) => image(Chunk::End),
+            Frame::Block(Channel::Image, block) => {
+                let (bytes, operations) = self.expand(block)?;
+                image_chunks(&bytes, &operations).into_iter().all(image)
+            }
+            Frame::Data(Channel::Pages, bytes) => page(Chunk::Data(self.expander.data(bytes))),
+            Frame::Zeros(Channel::Pages, count) => page(Chunk::Zeros(count)),
+            Frame::End(Channel::Pages) => page(Chunk::End),
+            Frame::Block(Channel::Pages, block) => page(Chunk::Data(self.expand(block)?.0)),
+        })
+    }
+
+    fn expand(&mut self, block: Block) -> Result<(SharedBytes, Vec<Operation>)> {
+        let expanded = self.expander.block(block);
+        expanded.map_err(|problem| Error::Frame {
+            peer: self.peer,
+            problem: FrameError::Block(problem),
+        })
     }
 
     fn frame(&mut self) -> Result<Frame> {
@@ -477,7 +548,7 @@ impl Listener {
         let peer = self.peer;
         let malformed = |problem| Error::Frame { peer, problem };
         let header = Header::decode(&header).map_err(malformed)?;
-        let mut body = vec![0; header.body_bytes];
+        let mut body = self.expander.buffer(header.body_bytes);
         self.read_exact(&mut body, deadline)?;
         header.with_body(body).map_err(malformed)
     }
@@ -530,4 +601,25 @@ impl Listener {
             }),
         }
     }
+}
+
+/// Cuts the bytes of an image where there are holes.
+fn image_chunks(bytes: &SharedBytes, operations: &[Operation]) -> Vec<Chunk> {
+    let mut chunks = Vec::new();
+    let (mut data, mut at) = (0, 0);
+    for operation in operations {
+        let len_bytes = operation.len_bytes() as usize;
+        if matches!(operation, Operation::Zeros(_)) && len_bytes >= HOLE_BYTES_MIN {
+            if data < at {
+                chunks.push(Chunk::Data(bytes.part(data..at)));
+            }
+            chunks.push(Chunk::Zeros(len_bytes as u64));
+            data = at + len_bytes;
+        }
+        at += len_bytes;
+    }
+    if data < bytes.len() {
+        chunks.push(Chunk::Data(bytes.part(data..bytes.len())));
+    }
+    chunks
 }

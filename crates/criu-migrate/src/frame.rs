@@ -5,20 +5,25 @@
 //!   0..8   "criumigr"
 //!   8..10  oldest protocol version spoken   (all numbers little endian)
 //!   10..12 newest protocol version spoken
-//!   12..16 zero
+//!   12..14 abilities of the reader: bit 0, it expands what is packed with zstd; other bits are ignored
+//!   14..16 zero
 //!
 //! frame:
-//!   0      kind       1 control   2 data   3 zeros   4 end   5 beat
+//!   0      kind       1 control   2 data   3 zeros   4 end   5 beat   6 block
 //!   1      channel    0 none      1 pages  2 image
 //!   2..4   zero
 //!   4..8   length of what follows
 //!   8..    control: a message as JSON; data: bytes; zeros: a u64, how many zero bytes stand here;
-//!          end and beat: nothing
+//!          end and beat: nothing; block: see [`Block`]
 //! ```
 //!
-//! A length beyond the limit of its kind is refused before anything is allocated for it.
+//! A length beyond the limit of its kind is refused before anything is allocated for it. What is packed is
+//! only sent to who says that it expands it.
 
 use std::fmt;
+
+use crate::block::BODY_BYTES_MAX;
+pub use crate::block::{BLOCK_BYTES_MAX, Block, BlockProblem, Codec, OPERATIONS_MAX, Operation};
 
 /// Bytes of a preamble.
 pub const PREAMBLE_BYTES: usize = 16;
@@ -85,6 +90,8 @@ pub enum Frame {
     End(Channel),
     /// A sign of life.
     Beat,
+    /// Bytes of a channel, told by what they are made of.
+    Block(Channel, Block),
 }
 
 /// What is wrong with bytes that should be a preamble or a frame.
@@ -132,6 +139,36 @@ pub enum FrameError {
     /// More zero bytes than one frame may stand for.
     #[error("a frame stands for {0} zero bytes, at most {ZEROS_MAX} are allowed")]
     Zeros(u64),
+    /// A block that cannot be expanded.
+    #[error(transparent)]
+    Block(#[from] BlockProblem),
+}
+
+/// What a side understands beyond what every side must.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Abilities {
+    /// It expands what is packed with zstd.
+    pub zstd: bool,
+}
+
+impl Abilities {
+    /// Those of this build.
+    pub const fn ours() -> Self {
+        Self {
+            zstd: cfg!(feature = "zstd"),
+        }
+    }
+}
+
+/// What a preamble says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Greeting {
+    /// The newest protocol version both speak.
+    pub version: u16,
+    /// What the peer understands.
+    pub abilities: Abilities,
 }
 
 /// Writes this side's preamble.
@@ -140,29 +177,49 @@ pub fn encode_preamble() -> [u8; PREAMBLE_BYTES] {
     bytes[..8].copy_from_slice(&MAGIC);
     bytes[8..10].copy_from_slice(&VERSIONS.start().to_le_bytes());
     bytes[10..12].copy_from_slice(&VERSIONS.end().to_le_bytes());
+    bytes[12] = u8::from(Abilities::ours().zstd);
     bytes
 }
 
-/// Reads the peer's preamble and returns the newest version both speak.
+/// Reads the peer's preamble.
 ///
 /// # Errors
 ///
 /// [`FrameError::Magic`], [`FrameError::Version`], [`FrameError::Reserved`].
-pub fn decode_preamble(bytes: &[u8; PREAMBLE_BYTES]) -> Result<u16, FrameError> {
-    let [m0, m1, m2, m3, m4, m5, m6, m7, o0, o1, n0, n1, rest @ ..] = *bytes;
+pub fn decode_preamble(bytes: &[u8; PREAMBLE_BYTES]) -> Result<Greeting, FrameError> {
+    let [
+        m0,
+        m1,
+        m2,
+        m3,
+        m4,
+        m5,
+        m6,
+        m7,
+        o0,
+        o1,
+        n0,
+        n1,
+        a0,
+        _,
+        rest @ ..,
+    ] = *bytes;
     let found = [m0, m1, m2, m3, m4, m5, m6, m7];
     if found != MAGIC {
         return Err(FrameError::Magic { found });
     }
     let (oldest, newest) = (u16::from_le_bytes([o0, o1]), u16::from_le_bytes([n0, n1]));
-    if rest != [0; 4] {
-        return Err(FrameError::Reserved(u32::from_le_bytes(rest)));
+    if rest != [0; 2] {
+        return Err(FrameError::Reserved(u16::from_le_bytes(rest).into()));
     }
     let common = newest.min(*VERSIONS.end());
     if oldest > newest || common < oldest.max(*VERSIONS.start()) {
         return Err(FrameError::Version { oldest, newest });
     }
-    Ok(common)
+    Ok(Greeting {
+        version: common,
+        abilities: Abilities { zstd: a0 & 1 != 0 },
+    })
 }
 
 impl Frame {
@@ -176,15 +233,21 @@ impl Frame {
             }
             Self::End(channel) => encode_parts(4, channel.number(), &[], output),
             Self::Beat => encode_parts(5, 0, &[], output),
+            Self::Block(channel, block) => {
+                encode_parts(6, channel.number(), block.body(), output);
+            }
         }
     }
 }
 
-/// Appends bytes of a channel, cut into frames.
-pub(crate) fn encode_data(channel: Channel, bytes: &[u8], output: &mut Vec<u8>) {
-    for piece in bytes.chunks(DATA_BYTES_MAX) {
-        encode_parts(2, channel.number(), piece, output);
-    }
+/// The header of a data frame.
+pub(crate) fn data_header(channel: Channel, body_bytes: usize) -> [u8; HEADER_BYTES] {
+    header(2, channel.number(), body_bytes)
+}
+
+/// The header of a block's frame.
+pub(crate) fn block_header(channel: Channel, body_bytes: usize) -> [u8; HEADER_BYTES] {
+    header(6, channel.number(), body_bytes)
 }
 
 /// Appends a run of zero bytes of a channel, cut into frames.
@@ -197,11 +260,14 @@ pub(crate) fn encode_zeros(channel: Channel, mut len_bytes: u64, output: &mut Ve
 }
 
 fn encode_parts(kind: u8, channel: u8, body: &[u8], output: &mut Vec<u8>) {
-    // Bodies are cut to their limits, which fit, before they come here.
-    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-    output.extend_from_slice(&[kind, channel, 0, 0]);
-    output.extend_from_slice(&length.to_le_bytes());
+    output.extend_from_slice(&header(kind, channel, body.len()));
     output.extend_from_slice(body);
+}
+
+fn header(kind: u8, channel: u8, body_bytes: usize) -> [u8; HEADER_BYTES] {
+    // Bodies are cut to their limits, which fit, before they come here.
+    let [l0, l1, l2, l3] = u32::try_from(body_bytes).unwrap_or(u32::MAX).to_le_bytes();
+    [kind, channel, 0, 0, l0, l1, l2, l3]
 }
 
 /// The header of a frame, found well-formed.
@@ -219,6 +285,7 @@ enum Kind {
     Zeros(Channel),
     End(Channel),
     Beat,
+    Block(Channel),
 }
 
 impl Header {
@@ -242,6 +309,7 @@ impl Header {
             3 => (on_channel().map(Kind::Zeros), 8..=8),
             4 => (on_channel().map(Kind::End), 0..=0),
             5 => ((channel == 0).then_some(Kind::Beat), 0..=0),
+            6 => (on_channel().map(Kind::Block), 1..=BODY_BYTES_MAX),
             _ => return Err(FrameError::Kind(kind)),
         };
         let meaning = meaning.ok_or(FrameError::Channel { kind, channel })?;
@@ -263,7 +331,7 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`FrameError::Zeros`]; [`FrameError::Length`] when the body is not as long as the header says.
+    /// [`FrameError::Zeros`], [`FrameError::Block`]; [`FrameError::Length`] when the body is not as long as the header says.
     pub fn with_body(self, body: Vec<u8>) -> Result<Frame, FrameError> {
         let wrong_length = |kind| FrameError::Length {
             kind,
@@ -286,6 +354,7 @@ impl Header {
             }
             Kind::End(channel) => Frame::End(channel),
             Kind::Beat => Frame::Beat,
+            Kind::Block(channel) => Frame::Block(channel, Block::decode(body)?),
         })
     }
 }
@@ -334,7 +403,7 @@ mod tests {
             Header::decode(&bytes)
         };
         assert_eq!(header(0, 0, 0, 0), Err(FrameError::Kind(0)));
-        assert_eq!(header(6, 0, 0, 0), Err(FrameError::Kind(6)));
+        assert_eq!(header(7, 0, 0, 0), Err(FrameError::Kind(7)));
         let channel = |kind, channel| Err(FrameError::Channel { kind, channel });
         assert_eq!(header(1, 1, 0, 2), channel(1, 1));
         assert_eq!(header(2, 3, 0, 2), channel(2, 3));
@@ -347,6 +416,8 @@ mod tests {
             (3, 1, 9),
             (4, 2, 1),
             (5, 0, 1),
+            (6, 1, 0),
+            (6, 2, u32::try_from(BODY_BYTES_MAX + 1).unwrap()),
         ] {
             let refused = header(kind, channel, 0, length);
             assert!(
@@ -362,14 +433,25 @@ mod tests {
     #[test]
     fn the_newest_common_version_is_spoken_or_none() {
         let ours = encode_preamble();
-        assert_eq!(decode_preamble(&ours), Ok(*VERSIONS.end()));
+        let greeting = |version, zstd| Greeting {
+            version,
+            abilities: Abilities { zstd },
+        };
+        let expected = greeting(*VERSIONS.end(), cfg!(feature = "zstd"));
+        assert_eq!(decode_preamble(&ours), Ok(expected));
         let with = |oldest: u16, newest: u16| {
             let mut bytes = ours;
             bytes[8..10].copy_from_slice(&oldest.to_le_bytes());
             bytes[10..12].copy_from_slice(&newest.to_le_bytes());
             decode_preamble(&bytes)
         };
-        assert_eq!(with(1, 9), Ok(1));
+        assert_eq!(with(1, 9), Ok(expected));
+        // Abilities nobody knows yet are ignored; who says none has none.
+        for (abilities, zstd) in [(0xfffe, false), (0xffff, true), (0, false)] {
+            let mut bytes = ours;
+            bytes[12..14].copy_from_slice(&u16::to_le_bytes(abilities));
+            assert_eq!(decode_preamble(&bytes), Ok(greeting(1, zstd)));
+        }
         for (oldest, newest) in [(2, 9), (0, 0), (3, 1)] {
             let refused = with(oldest, newest);
             assert_eq!(refused, Err(FrameError::Version { oldest, newest }));
@@ -379,7 +461,7 @@ mod tests {
         http[..8].copy_from_slice(&found);
         assert_eq!(decode_preamble(&http), Err(FrameError::Magic { found }));
         let mut reserved = ours;
-        reserved[12] = 1;
+        reserved[14] = 1;
         assert_eq!(decode_preamble(&reserved), Err(FrameError::Reserved(1)));
     }
 }

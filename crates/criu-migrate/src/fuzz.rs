@@ -2,30 +2,58 @@
 //!
 //! Takes any bytes and must come back: no panic, no hang, no memory beyond what the bytes account for.
 
+use crate::block::{BLOCK_BYTES_MAX, Codec, LEAD_BYTES_MAX, encode_lead};
+use crate::compression::Compression;
 use crate::conversation::{Party, Stage};
+use crate::encoder::{Encoder, Traffic};
 use crate::frame::{
-    Channel, Frame, HEADER_BYTES, Header, PREAMBLE_BYTES, decode_preamble, encode_preamble,
+    Block, Channel, Frame, HEADER_BYTES, Header, Operation, PREAMBLE_BYTES, decode_preamble,
+    encode_preamble,
 };
 use crate::images_dir::ImageName;
 use crate::message::Message;
-use crate::sparse;
+use crate::window::Expander;
 
 /// Takes bytes for what a peer sends: a preamble, then frames, then messages in them.
 ///
 /// # Panics
 ///
-/// When a frame or message does not come back as it was, an image name is no plain name, or a stream
-/// with zeros taken out is another than before.
+/// When a frame or message does not come back as it was, an image name is no plain name, a block expands to
+/// more than it may, or a stream that was sent is another than before.
 pub fn migrate_message(bytes: &[u8]) {
-    sparse_round_trip(bytes);
+    for (channel, compression) in [
+        (Channel::Pages, Compression::Always),
+        (Channel::Image, Compression::Off),
+    ] {
+        let way = Way {
+            channel,
+            compression,
+            reads: 1 + bytes.len() / 2,
+            ..Way::default()
+        };
+        pass_through(bytes, &way);
+    }
     let bytes = match bytes.split_first_chunk::<PREAMBLE_BYTES>() {
         Some((preamble, rest)) if decode_preamble(preamble).is_ok() => rest,
         _ => bytes,
     };
     let mut stage = Stage::Opening;
+    let mut expander = Expander::default();
     for frame in frames(bytes) {
-        let Frame::Control(body) = frame else {
-            continue;
+        let body = match frame {
+            Frame::Control(body) => body,
+            Frame::Data(_, bytes) => {
+                expander.data(bytes);
+                continue;
+            }
+            Frame::Block(_, block) => match expander.block(block) {
+                Ok((bytes, _)) => {
+                    assert!(bytes.len() <= BLOCK_BYTES_MAX, "{} bytes", bytes.len());
+                    continue;
+                }
+                Err(_) => return,
+            },
+            _ => continue,
         };
         let Ok(message) = Message::decode(&body) else {
             return;
@@ -79,25 +107,83 @@ fn frames(mut bytes: &[u8]) -> Vec<Frame> {
     frames
 }
 
-fn sparse_round_trip(bytes: &[u8]) {
-    let mut encoded = Vec::new();
-    let sent = sparse::encode(Channel::Image, bytes, &mut encoded);
-    let mut decoded = Vec::new();
-    let mut data = 0;
-    for frame in frames(&encoded) {
-        match frame {
-            Frame::Data(Channel::Image, bytes) => {
-                data += bytes.len();
-                decoded.extend_from_slice(&bytes);
-            }
-            Frame::Zeros(Channel::Image, count) => {
-                let count = usize::try_from(count).expect("no more than there were");
-                decoded.resize(decoded.len() + count, 0);
-            }
-            other => panic!("{other:?} in an image"),
+/// How a stream is sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    pub(crate) channel: Channel,
+    pub(crate) compression: Compression,
+    /// Most bytes that are read at once.
+    pub(crate) reads: usize,
+    pub(crate) peer_expands: bool,
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self {
+            channel: Channel::Pages,
+            compression: Compression::Off,
+            reads: usize::MAX,
+            peer_expands: true,
         }
     }
-    assert_eq!((decoded.as_slice(), data), (bytes, sent));
+}
+
+/// Sends a stream and receives it, both sides here; panics unless it arrives as it was.
+pub(crate) fn pass_through(stream: &[u8], way: &Way) -> Traffic {
+    let mut encoder = Encoder::new(way.peer_expands);
+    encoder.set_compression(way.compression);
+    let mut expander = Expander::default();
+    let mut source = stream;
+    let mut arrived = 0;
+    let mut expect = |bytes: &[u8]| {
+        let sent = stream.get(arrived..arrived + bytes.len());
+        assert!(
+            sent == Some(bytes),
+            "other bytes than were sent, from {arrived} on"
+        );
+        arrived += bytes.len();
+    };
+    let read = |source: &mut &[u8], buffer: &mut [u8]| -> Result<usize, std::convert::Infallible> {
+        let count = buffer.len().min(source.len()).min(way.reads);
+        let (now, later) = source.split_at(count);
+        buffer[..count].copy_from_slice(now);
+        *source = later;
+        Ok(count)
+    };
+    while let Ok(Some(encoded)) = encoder.encode(way.channel, |buffer| read(&mut source, buffer)) {
+        let mut rest = encoded.frames;
+        while let Some((header, after)) = rest.split_first_chunk::<HEADER_BYTES>() {
+            let header = Header::decode(header).expect("our own header");
+            let (body, after) = after.split_at(header.body_bytes);
+            let mut buffer = expander.buffer(body.len());
+            buffer.copy_from_slice(body);
+            match header.with_body(buffer).expect("our own frame") {
+                Frame::Data(_, bytes) => expect(&expander.data(bytes)),
+                Frame::Block(_, block) => {
+                    expect(&expander.block(block).expect("our own block").0);
+                }
+                Frame::Zeros(_, count) => {
+                    expect(&vec![0; usize::try_from(count).expect("a block's")]);
+                }
+                other => panic!("{other:?} in a stream"),
+            }
+            rest = after;
+        }
+        assert!(rest.is_empty(), "whole frames");
+    }
+    assert_eq!(arrived, stream.len());
+    encoder.traffic()
+}
+
+/// A block of this and literals.
+fn block(operations: &[Operation], codec: Codec, literal_bytes: usize, payload: &[u8]) -> Frame {
+    let mut lead = vec![0; LEAD_BYTES_MAX];
+    let at = encode_lead(operations, literal_bytes, codec, &mut lead);
+    let body = [&lead[at..], payload].concat();
+    Frame::Block(
+        Channel::Pages,
+        Block::decode(body).expect("a block within its limits"),
+    )
 }
 
 /// Streams worth starting from: the conversation of a migration, whole.
@@ -130,6 +216,19 @@ pub fn seeds() -> Vec<Vec<u8>> {
             Frame::Zeros(Channel::Pages, 4096),
             Frame::End(Channel::Image),
             Frame::Beat,
+            block(
+                &[
+                    Operation::Literal(3),
+                    Operation::Zeros(9),
+                    Operation::Copy {
+                        len_bytes: 2,
+                        from: 1,
+                    },
+                ],
+                Codec::Stored,
+                3,
+                b"abc",
+            ),
         ] {
             frame.encode(&mut conversation);
         }
@@ -176,11 +275,11 @@ mod tests {
         let seeds = seeds();
         let conversation = seeds.last().unwrap();
         let frames = frames(&conversation[PREAMBLE_BYTES..]);
-        assert_eq!(frames.len(), 16 * 5);
+        assert_eq!(frames.len(), 16 * 6);
         let mut stage = Stage::Opening;
         let turns = [0, 1, 0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1, 1]
             .map(|n| [Party::Source, Party::Destination][n]);
-        for (frame, speaker) in frames.iter().step_by(5).zip(turns) {
+        for (frame, speaker) in frames.iter().step_by(6).zip(turns) {
             let Frame::Control(body) = frame else {
                 panic!("{frame:?}");
             };

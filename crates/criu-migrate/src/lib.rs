@@ -40,9 +40,14 @@
 //! This crate prints nothing, and encrypts nothing by itself: use a transport that does, such as `transport::tls`
 //! (feature `tls`) or a command like `ssh`.
 
+mod block;
+#[doc(hidden)] // for the benchmark
+pub mod carrier;
+mod compression;
 mod connection;
 mod conversation;
 mod destination;
+mod encoder;
 mod error;
 pub mod frame;
 #[doc(hidden)] // for the fuzz targets and our own tests
@@ -64,9 +69,12 @@ mod tree;
 mod tunnel;
 mod units;
 mod watch;
+mod window;
 
+pub use compression::Compression;
 pub use conversation::{OutOfTurn, Party, Stage};
 pub use destination::{Destination, Received};
+pub use encoder::Traffic;
 pub use error::{Error, ImageProblem, Result};
 pub use message::{Host, Message, Needs, Offer};
 pub use mode::Mode;

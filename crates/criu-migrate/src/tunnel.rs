@@ -19,7 +19,7 @@ use rustix::event::PollFlags;
 
 use crate::connection::{Chunk, Outgoing};
 use crate::error::{Error, Result};
-use crate::frame::{Channel, DATA_BYTES_MAX, Frame};
+use crate::frame::{Channel, Frame};
 use crate::page_stream::{self, COMMAND_BYTES, Command, Pagemaps, STATUS_GOOD};
 use crate::transport::Wait;
 use crate::watch::{Happening, Watch};
@@ -226,7 +226,7 @@ impl Ends {
         cancellable: bool,
         mut reader: Option<&mut page_stream::Reader>,
     ) -> io::Result<()> {
-        let mut buffer = vec![0; DATA_BYTES_MAX];
+        outgoing.begin_pages();
         let mut told = Instant::now();
         loop {
             if cancellable && watch.is_cancelled() {
@@ -237,19 +237,24 @@ impl Ends {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => continue,
                 waited => waited?,
             }
-            let count = match rustix::io::read(&self.socket, &mut buffer) {
-                Ok(0) | Err(rustix::io::Errno::CONNRESET) => return Ok(()),
-                Ok(count) => count,
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => continue,
-                Err(errno) => return Err(errno.into()),
+            // The socket does not block.
+            let read = |buffer: &mut [u8]| {
+                let count = rustix::io::read(&self.socket, &mut *buffer)?;
+                if let Some(reader) = &mut reader {
+                    reader.read(buffer.get(..count).unwrap_or_default());
+                }
+                Ok(count)
             };
-            let bytes = buffer.get(..count).unwrap_or_default();
-            if let Some(reader) = &mut reader {
-                reader.read(bytes);
-            }
-            let sent = outgoing.send_stream(Channel::Pages, bytes)? as u64;
+            let (count, sent) = match outgoing.send_from(Channel::Pages, read) {
+                Ok((0, _)) => return Ok(()),
+                Ok((count, sent)) => (count as u64, sent as u64),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => continue,
+                    io::ErrorKind::ConnectionReset => return Ok(()),
+                    _ => return Err(error),
+                },
+            };
             let sent_bytes = self.sent_bytes.fetch_add(sent, Ordering::Relaxed) + sent;
-            let count = count as u64;
             let stream_bytes = self.stream_bytes.fetch_add(count, Ordering::Relaxed) + count;
             if told.elapsed() >= TELL {
                 told = Instant::now();
@@ -322,7 +327,7 @@ impl Ends {
         };
         while let Some(chunk) = self.next_chunk(pages) {
             match chunk {
-                Chunk::Data(bytes) => bytes.into_iter().try_for_each(&mut take)?,
+                Chunk::Data(bytes) => bytes.iter().copied().try_for_each(&mut take)?,
                 // Requests are short: no run of zeros is longer than one.
                 Chunk::Zeros(count) => (0..count).try_for_each(|_| take(0))?,
                 Chunk::End => return Ok(()),

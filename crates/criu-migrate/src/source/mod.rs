@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use criu::{Criu, Dump, Hooks, Target};
 
+use crate::compression::Compression;
 use crate::connection::Connection;
 use crate::conversation::{OutOfTurn, Party, Stage};
 use crate::error::{Error, Result};
@@ -53,6 +54,8 @@ pub struct Source {
     pub limits: Limits,
     /// Where the images other than memory lie for a moment, in a private directory.
     pub work_dir: PathBuf,
+    /// Whether to compress memory and images, if the destination expands them.
+    pub compression: Compression,
     /// How long to wait for the destination.
     pub timing: Timing,
 }
@@ -67,6 +70,7 @@ impl Source {
             mode: None,
             limits: Limits::default(),
             work_dir: std::env::temp_dir(),
+            compression: Compression::default(),
             timing: Timing::default(),
         }
     }
@@ -110,6 +114,7 @@ impl Source {
         watch.tell(Happening::Connected {
             peer: connection.peer_name().to_owned(),
         });
+        connection.outgoing().set_compression(self.compression);
         let sent = self.migrate(&mut connection, pid, hooks, watch);
         sent.map_err(|failed| {
             // Said where it still may be.
@@ -158,6 +163,7 @@ impl Source {
             images: moved.copied.images,
             image_bytes: moved.copied.stream_bytes,
             wire_bytes: connection.outgoing().sent_bytes(),
+            traffic: connection.outgoing().traffic(),
             rounds: rounds.reports,
         })
     }

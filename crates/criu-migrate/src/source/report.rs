@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::conversation::Stage;
+use crate::encoder::Traffic;
 use crate::error::Error;
 use crate::mode::Mode;
 use crate::policy::{Round, Verdict};
@@ -39,6 +40,8 @@ pub struct Sent {
     pub image_bytes: u64,
     /// All bytes this side sent over the connection.
     pub wire_bytes: u64,
+    /// What page streams and images were made of.
+    pub traffic: Traffic,
 }
 
 /// What a round of pre-copy came to.

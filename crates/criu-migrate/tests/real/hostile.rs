@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use criu::{Criu, Dump, NoHooks, Restore};
-use criu_migrate::frame::{Channel, Frame, ZEROS_MAX, encode_preamble};
+use criu_migrate::frame::{BlockProblem, Channel, Frame, FrameError, ZEROS_MAX, encode_preamble};
 use criu_migrate::transport::Stream;
 use criu_migrate::{
     Destination, Error, Fate, ImageProblem, NotSent, Received, Source, Timing, Watch,
@@ -303,6 +303,56 @@ fn what_is_said_out_of_turn_ends_the_conversation() {
             }
         ),
         "{image}"
+    );
+}
+
+#[test]
+fn blocks_that_do_not_expand_are_refused() {
+    if !can_run() {
+        return;
+    }
+    let refused = |body: Vec<u8>| {
+        let error = instead(against_destination(move |stranger| {
+            stranger.greet();
+            stranger.send(&[6, 1, 0, 0]);
+            stranger.send(&u32::try_from(body.len()).unwrap().to_le_bytes());
+            stranger.send(&body);
+            std::thread::sleep(Duration::from_millis(200));
+        }));
+        match error {
+            Error::Frame {
+                problem: FrameError::Block(problem),
+                ..
+            } => problem,
+            other => panic!("{other:?}"),
+        }
+    };
+    // A reference to what nobody sent, with a literal that there is.
+    let mut reference = vec![1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+    reference.extend([0, 16, 0, 0x80, 0, 0xf0, 0xff, 0xff, b'x']);
+    let problem = refused(reference);
+    assert!(
+        matches!(problem, BlockProblem::Reference { .. }),
+        "{problem}"
+    );
+    // Zeros without end.
+    let mut zeros = vec![0, 0, 0, 0, 1, 0, 0, 0];
+    zeros.extend([0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0]);
+    let problem = refused(zeros);
+    assert!(
+        matches!(problem, BlockProblem::TooLarge { .. }),
+        "{problem}"
+    );
+    // A zstd frame of one block that repeats a byte 128 Ki times, in a block that says it is ten.
+    let mut bomb = vec![10, 0, 0, 0, 0, 0, 1, 0];
+    bomb.extend([0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58, 0x03, 0x00, 0x10, b'x']);
+    let problem = refused(bomb);
+    assert!(
+        matches!(
+            problem,
+            BlockProblem::Packed { .. } | BlockProblem::CannotExpand
+        ),
+        "{problem}"
     );
 }
 

@@ -1,6 +1,6 @@
 //! Stop-and-copy where nothing goes wrong.
 
-use criu_migrate::Happening;
+use criu_migrate::{Compression, Happening};
 use criu_testkit::{CriuUnderTest, Namespace, Scene};
 
 use crate::journey::{Journey, arrived, traveller};
@@ -107,4 +107,51 @@ fn zero_pages_are_not_sent() {
     assert!(stream_bytes > 64 << 20, "{stream_bytes}");
     assert!(sent_bytes < 8 << 20, "{sent_bytes}");
     assert!(ends.sent.unwrap().wire_bytes < 8 << 20);
+}
+
+#[cfg(feature = "zstd")]
+#[test]
+fn compressed_memory_arrives_and_is_less_on_the_way() {
+    for criu in CriuUnderTest::all() {
+        let mut wire = Vec::new();
+        for compression in [Compression::Off, Compression::Always, Compression::Adaptive] {
+            let mut process = traveller(Scene::new().part("text=16384").memory_kib(1024));
+            process.wait_for_count_above(2);
+            let mut journey = Journey::of(&process, &criu);
+            journey.source.compression = compression;
+            let ends = journey.travel();
+            arrived(&mut process, &ends);
+            let sent = ends.sent.unwrap();
+            let traffic = sent.traffic;
+            assert!(traffic.stream_bytes >= sent.page_stream_bytes + sent.image_bytes);
+            assert!(traffic.wire_bytes < sent.wire_bytes, "{sent:?}");
+            match compression {
+                Compression::Off => assert_eq!(traffic.packed_bytes, 0),
+                _ => assert!(
+                    traffic.packed_to_bytes < traffic.packed_bytes / 2,
+                    "{traffic:?}"
+                ),
+            }
+            wire.push(sent.wire_bytes);
+        }
+        assert!(wire[0] > 16 << 20, "{wire:?}");
+        assert!(wire[1] * 10 < wire[0] * 6, "{wire:?}");
+        // How much depends on how fast this machine is, but it begins with compressing.
+        assert!(wire[2] < wire[0], "{wire:?}");
+    }
+}
+
+#[test]
+fn pages_that_are_alike_are_sent_once() {
+    for criu in CriuUnderTest::all() {
+        let mut process = traveller(Scene::new().part("copies=32768"));
+        process.wait_for_count_above(2);
+        let mut journey = Journey::of(&process, &criu);
+        journey.source.compression = Compression::Off;
+        let ends = journey.travel();
+        arrived(&mut process, &ends);
+        let sent = ends.sent.unwrap();
+        assert!(sent.traffic.duplicate_bytes > 31 << 20, "{sent:?}");
+        assert!(sent.wire_bytes < 8 << 20, "{sent:?}");
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criu::Dump;
 use criu_migrate::transport::{Stream, Transport};
-use criu_migrate::{Error, Fate, NotSent, Sent, Source};
+use criu_migrate::{Compression, Error, Fate, NotSent, Sent, Source};
 use serde_json::json;
 
 use super::course::CourseArguments;
@@ -51,6 +51,9 @@ pub(in crate::criuctl) struct Arguments {
     /// Directory for the images other than memory, which lie there for a moment [default: that for temporary files]
     #[arg(short = 'D', long, value_name = "DIR")]
     images_dir: Option<PathBuf>,
+    /// Whether to compress memory and images
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    compress: CompressWord,
     /// Give up, and let the process go on, if it cannot be frozen within this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     timeout: Option<Duration>,
@@ -92,6 +95,26 @@ pub(in crate::criuctl) struct Arguments {
     settings: SettingsArguments,
 }
 
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum CompressWord {
+    /// While the network is slower than the compressor
+    Auto,
+    /// Never; zero pages and duplicates are left out all the same
+    Off,
+    /// Whatever becomes smaller, even if that takes longer
+    Always,
+}
+
+impl From<CompressWord> for Compression {
+    fn from(word: CompressWord) -> Self {
+        match word {
+            CompressWord::Auto => Self::Adaptive,
+            CompressWord::Off => Self::Off,
+            CompressWord::Always => Self::Always,
+        }
+    }
+}
+
 /// How long the destination may take to accept the connection.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -105,6 +128,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     let mut source = Source::new(criu, dump);
     source.work_dir.clone_from(&work_dir);
     arguments.course.apply(&mut source);
+    source.compression = arguments.compress.into();
     if let Some(silence) = arguments.silence {
         source.timing = timing(silence);
     }
@@ -213,6 +237,17 @@ fn table(pid: i32, sent: &Sent) -> String {
     row(
         "sent",
         format!("{}{}", size(sent.wire_bytes), ratio(sent.wire_bytes, moved)),
+    );
+    let traffic = &sent.traffic;
+    row(
+        "not sent",
+        format!(
+            "{} zeros, {} duplicates; {} compressed to {}",
+            size(traffic.zero_bytes),
+            size(traffic.duplicate_bytes),
+            size(traffic.packed_bytes),
+            size(traffic.packed_to_bytes)
+        ),
     );
     text
 }

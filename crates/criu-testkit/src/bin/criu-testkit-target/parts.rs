@@ -29,6 +29,8 @@ pub(crate) fn make(name: &str, directory: &Path) -> Result<Box<dyn Part>, Failur
     Ok(match name {
         "memory" => Box::new(Memory::new(number * 1024)),
         "zeros" => Box::new(Zeros::new(number * 1024)),
+        "text" => Box::new(Made::new(number * 1024, text_byte)),
+        "copies" => Box::new(Made::new(number * 1024, copies_byte)),
         "churn" => Box::new(Churn {
             pages: vec![[0; 512]; number],
             last: 0,
@@ -150,6 +152,46 @@ impl Part for Zeros {
             Some(at) => Err(format!("byte {at} is {:#x}", self.bytes[at]).into()),
         }
     }
+}
+
+/// Memory whose bytes follow from their places.
+struct Made {
+    bytes: Vec<u8>,
+    make: fn(usize) -> u8,
+}
+
+impl Made {
+    fn new(len_bytes: usize, make: fn(usize) -> u8) -> Self {
+        Made {
+            bytes: (0..len_bytes).map(make).collect(),
+            make,
+        }
+    }
+}
+
+impl Part for Made {
+    fn verify(&mut self) -> Result<(), Failure> {
+        let differs = |(at, byte): &(usize, &u8)| **byte != (self.make)(*at);
+        match self.bytes.iter().enumerate().find(differs) {
+            None => Ok(()),
+            Some((at, byte)) => Err(format!("byte {at} is {byte:#x}").into()),
+        }
+    }
+}
+
+/// Numbered lines of text: every page is another, and all are compressible.
+fn text_byte(at: usize) -> u8 {
+    const LINE: &[u8; 32] = b"00000000 is the number of a line";
+    match at % LINE.len() {
+        digit @ 0..8 => b"0123456789abcdef"[((at / LINE.len()) >> (28 - 4 * digit)) & 15],
+        column => LINE[column],
+    }
+}
+
+/// Sixteen pages of noise, over and over.
+fn copies_byte(at: usize) -> u8 {
+    let [byte, ..] = Memory::word((at % (16 * 4096)) as u64).to_be_bytes();
+    byte
 }
 
 /// Pages of which every count changes one.

@@ -1,11 +1,4 @@
-//! What two CRIUs say to each other over the pages channel: the protocol of CRIU's page server.
-//!
-//! ```text
-//! command  0: u32 command, flags << 16 │ 8: u64 pages │ 16: u64 address │ 24: u64 id << 8 | type
-//! ```
-//!
-//! A command that adds present pages is followed by them. Integers are those of the machine, aligned: all
-//! machines CRIU runs on with 64 bits agree on the layout. Source: `page-xfer.c` of CRIU.
+//! Which pages were in a page stream.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,72 +8,13 @@ use criu_image::message::{PagemapEntry, PagemapHead};
 use criu_image::{ByteOrder, Header, ImageKind, ImageWriter};
 
 use crate::images_dir::ImagesDir;
-
-/// Bytes of a command.
-pub(crate) const COMMAND_BYTES: usize = 32;
-
-const OPEN: u32 = 3;
-const OPEN_AND_TELL: u32 = 4;
-const ADD: u32 = 1;
-const HOLE: u32 = 2;
-const ADD_WITH_FLAGS: u32 = 6;
-const GET: u32 = 7;
-const CLOSE: u32 = 0x1023;
-const FORCE_CLOSE: u32 = 0x1024;
+use crate::page_stream::{COMMAND_BYTES, Command};
 
 const NATIVE: ByteOrder = if cfg!(target_endian = "big") {
     ByteOrder::Big
 } else {
     ByteOrder::Little
 };
-
-/// `PE_PARENT`: the pages are in the images before these.
-const IN_PARENT: u32 = 1;
-/// `PE_PRESENT`: the pages follow.
-const PRESENT: u32 = 4;
-
-/// One command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Command {
-    number: u32,
-    flags: u32,
-    pages: u64,
-    address: u64,
-    id: u64,
-}
-
-impl Command {
-    pub(crate) fn decode(bytes: &[u8; COMMAND_BYTES]) -> Self {
-        let word = |at: usize| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&bytes[at..at + 8]);
-            u64::from_ne_bytes(word)
-        };
-        let mut first = [0; 4];
-        first.copy_from_slice(&bytes[..4]);
-        let first = u32::from_ne_bytes(first);
-        Self {
-            number: first & 0xffff,
-            flags: first >> 16,
-            pages: word(8),
-            address: word(16),
-            id: word(24),
-        }
-    }
-
-    /// Whether `criu lazy-pages` asks for pages with it.
-    pub(crate) fn asks_for_pages(&self) -> bool {
-        self.number == GET
-    }
-
-    /// Whether it ends the conversation, and waits for a status.
-    pub(crate) fn closes(&self) -> bool {
-        matches!(self.number, CLOSE | FORCE_CLOSE)
-    }
-}
-
-/// What answers a command that closes: all is well.
-pub(crate) const STATUS_GOOD: [u8; 4] = [0; 4];
 
 /// Which pages went where: what a destination's images say of them, without the pages.
 #[derive(Debug, Default)]
@@ -164,19 +98,13 @@ impl Reader {
     }
 
     fn note(&mut self, command: &Command) {
-        let flags = match command.number {
-            OPEN | OPEN_AND_TELL => {
-                self.pagemaps.0.insert(command.id, Vec::new());
-                return;
-            }
-            ADD => PRESENT,
-            HOLE => IN_PARENT,
-            ADD_WITH_FLAGS => command.flags,
-            _ => return,
-        };
-        if flags & PRESENT != 0 {
-            self.pages_left_bytes = command.pages.saturating_mul(self.page_size_bytes);
+        if command.opens() {
+            self.pagemaps.0.insert(command.id, Vec::new());
         }
+        let Some(flags) = command.flags_of_pages() else {
+            return;
+        };
+        self.pages_left_bytes = command.pages_behind().saturating_mul(self.page_size_bytes);
         let entry = PagemapEntry {
             vaddr: command.address,
             compat_nr_pages: u32::try_from(command.pages).unwrap_or(u32::MAX),
@@ -196,6 +124,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page_stream::{ADD, ADD_WITH_FLAGS, FORCE_CLOSE, IN_PARENT, OPEN_AND_TELL, PRESENT};
 
     fn command(number: u32, flags: u32, pages: u64, address: u64, id: u64) -> Vec<u8> {
         let mut bytes = (flags << 16 | number).to_ne_bytes().to_vec();

@@ -1,0 +1,745 @@
+//! From the bytes of a stream to frames: zeros as numbers, duplicates as references, the rest packed if that is
+//! faster.
+//!
+//! One block at a time, complete with what there is: nothing waits for more bytes. A stream is read to where its
+//! bytes stay for as long as they are in the [window](crate::window); zero pages and duplicates are closed up,
+//! and what stands before the literals is written in front of them. Bytes that are neither are never copied
+//! here.
+
+use std::time::{Duration, Instant};
+
+use crate::block::{
+    BLOCK_BYTES_MAX, Codec, LEAD_BYTES_MAX, OPERATIONS_MAX, Operation, encode_lead,
+};
+use crate::compression::{BlockSent, Choice, Compression, Controller, Packer, SAMPLE_BYTES};
+use crate::frame::{Channel, HEADER_BYTES, block_header, data_header, encode_zeros};
+use crate::page_stream::{PAGE_BYTES, PageStream, Part};
+use crate::sparse::{is_zero, next_zero_run};
+use crate::window::{Cursor, GAP_BYTES, WINDOW_BYTES};
+
+/// What was sent, by what it was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Bytes of pages and images.
+    pub stream_bytes: u64,
+    /// Zero bytes among them.
+    pub zero_bytes: u64,
+    /// Bytes among them that were sent before, and referred to.
+    pub duplicate_bytes: u64,
+    /// Bytes among them that were compressed.
+    pub packed_bytes: u64,
+    /// What those became.
+    pub packed_to_bytes: u64,
+    /// Bytes on the connection for all of that.
+    pub wire_bytes: u64,
+}
+
+/// Makes frames of the streams of one direction.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    /// Where literals stay, and so does what is read; made when first used.
+    ring: Vec<u8>,
+    cursor: Cursor,
+    /// Where pages were last, by their fingerprints; made when first used.
+    seen: Vec<[Seen; SEEN_WAYS]>,
+    pages: PageStream,
+    operations: Vec<Operation>,
+    /// Zeros that stand for a whole block.
+    zeros: Vec<u8>,
+    packed: Vec<u8>,
+    packer: Packer,
+    controller: Controller,
+    peer_expands: bool,
+    traffic: Traffic,
+    last: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    fingerprint: u64,
+    place: u64,
+}
+
+/// A block as frames, and how long it took to make them.
+#[derive(Debug)]
+pub(crate) struct Encoded<'a> {
+    pub(crate) frames: &'a [u8],
+    stream_bytes: usize,
+    literal_bytes: usize,
+    began: Instant,
+    handling: Duration,
+}
+
+/// As many sets as there are pages in the window, of so many places each: pages hardly ever crowd each other out.
+const SEEN_SETS: usize = WINDOW_BYTES / PAGE_BYTES;
+const SEEN_WAYS: usize = 4;
+/// Nothing to send for so long is a pause.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Fewer literals than this are not packed.
+const PACKED_BYTES_MIN: usize = 512;
+/// What is read of a page stream at first; there has to be room for the rest of a page.
+const READ_BYTES: usize = BLOCK_BYTES_MAX - PAGE_BYTES;
+
+impl Encoder {
+    pub(crate) fn new(peer_expands: bool) -> Self {
+        Self {
+            ring: Vec::new(),
+            cursor: Cursor::default(),
+            seen: Vec::new(),
+            pages: PageStream::new(),
+            operations: Vec::new(),
+            zeros: Vec::new(),
+            packed: Vec::new(),
+            packer: Packer::default(),
+            controller: Controller::new(Compression::Off),
+            peer_expands,
+            traffic: Traffic::default(),
+            last: None,
+        }
+    }
+
+    /// Compresses from now on as far as the peer expands it.
+    pub(crate) fn set_compression(&mut self, compression: Compression) {
+        self.controller = Controller::new(match self.peer_expands && cfg!(feature = "zstd") {
+            true => compression,
+            false => Compression::Off,
+        });
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// What follows on the pages channel is another stream.
+    pub(crate) fn begin_pages(&mut self) {
+        self.pages = PageStream::new();
+        self.last = None;
+    }
+
+    /// Reads bytes of a channel with `read` and makes frames of them; none if it reads none.
+    ///
+    /// `read` may be asked for the rest of a page, too, and then has no more if it fails.
+    pub(crate) fn encode<E>(
+        &mut self,
+        channel: Channel,
+        mut read: impl FnMut(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<Option<Encoded<'_>>, E> {
+        let began = Instant::now();
+        if self.ring.is_empty() {
+            self.ring = vec![0; WINDOW_BYTES];
+            self.seen = vec![[Seen::default(); SEEN_WAYS]; SEEN_SETS];
+        }
+        let start = ring_index(self.cursor.start());
+        let buffer = &mut self.ring[start..start + BLOCK_BYTES_MAX];
+        let mut count = match channel {
+            Channel::Pages => read(&mut buffer[..READ_BYTES])?,
+            Channel::Image => read(buffer)?,
+        };
+        if count == 0 {
+            return Ok(None);
+        }
+        if channel == Channel::Pages {
+            let missing = self.pages.missing_after(&buffer[..count]);
+            if missing > 0 {
+                count += read(&mut buffer[count..count + missing]).unwrap_or(0);
+            }
+        }
+        self.traffic.stream_bytes += count as u64;
+        let literal_bytes = self.take_apart(channel, start, count);
+        let mut packing = Duration::ZERO;
+        let packed_bytes = self.pack(start, literal_bytes, &mut packing);
+        let frames = self.frames(channel, start, literal_bytes, packed_bytes);
+        let frames = match frames {
+            Frames::Ring(at) => &self.ring[at..start + literal_bytes],
+            Frames::Packed(at, end) => &self.packed[at..end],
+            Frames::Zeros => &self.zeros,
+        };
+        self.cursor.advance(literal_bytes);
+        self.traffic.wire_bytes += frames.len() as u64;
+        Ok(Some(Encoded {
+            frames,
+            stream_bytes: count,
+            literal_bytes,
+            began,
+            handling: began.elapsed().saturating_sub(packing),
+        }))
+    }
+
+    /// Makes frames of zero bytes of a channel.
+    pub(crate) fn encode_zeros(&mut self, channel: Channel, len_bytes: u64) -> &[u8] {
+        self.traffic.stream_bytes += len_bytes;
+        self.traffic.zero_bytes += len_bytes;
+        self.zeros.clear();
+        encode_zeros(channel, len_bytes, &mut self.zeros);
+        self.traffic.wire_bytes += self.zeros.len() as u64;
+        &self.zeros
+    }
+
+    /// Takes how long sending a block took.
+    pub(crate) fn sent(&mut self, block: BlockTimes, sending: Duration) {
+        let now = Instant::now();
+        let last = self.last.replace(now);
+        let Some(last) = last.filter(|last| block.began.saturating_duration_since(*last) < PAUSE)
+        else {
+            return self.controller.paused();
+        };
+        self.controller.sent(BlockSent {
+            stream_bytes: block.stream_bytes,
+            literal_bytes: block.literal_bytes,
+            wire_bytes: block.wire_bytes,
+            elapsed: now - last,
+            handling: block.handling,
+            sending,
+        });
+    }
+
+    /// Finds what the bytes read are made of, and closes up the literals among them; returns how many.
+    fn take_apart(&mut self, channel: Channel, start: usize, count: usize) -> usize {
+        let mut apart = Apart {
+            ring: &mut self.ring,
+            seen: &mut self.seen,
+            operations: &mut self.operations,
+            cursor: self.cursor,
+            start,
+            at: 0,
+            literal_bytes: 0,
+            traffic: &mut self.traffic,
+        };
+        apart.operations.clear();
+        while apart.at < count {
+            let rest = &apart.ring[start + apart.at..start + count];
+            let part = match channel {
+                Channel::Pages => self.pages.next(rest),
+                // Pages of images lie where pages of the file do.
+                Channel::Image => match rest.len() / PAGE_BYTES * PAGE_BYTES {
+                    0 => Part::Other(rest.len()),
+                    whole => Part::Pages(whole),
+                },
+            };
+            match part {
+                Part::Other(len_bytes) => apart.other(len_bytes),
+                Part::Pages(len_bytes) => {
+                    for _ in 0..len_bytes / PAGE_BYTES {
+                        apart.page();
+                    }
+                }
+            }
+        }
+        apart.literal_bytes
+    }
+
+    /// Packs the literals if that is worth it; returns what they became.
+    fn pack(&mut self, start: usize, literal_bytes: usize, time: &mut Duration) -> Option<usize> {
+        let pack = self.controller.choice() == Choice::Pack;
+        let sample = self.controller.wants_sample();
+        if literal_bytes < PACKED_BYTES_MIN || !pack && !sample {
+            return None;
+        }
+        let began = Instant::now();
+        self.packed.resize(GAP_BYTES + BLOCK_BYTES_MAX, 0);
+        let literals = &self.ring[start..start + literal_bytes];
+        let literals = match pack {
+            true => literals,
+            false => &literals[..literal_bytes.min(SAMPLE_BYTES)],
+        };
+        // What is left of it has to be worth unpacking.
+        let output = &mut self.packed[GAP_BYTES..GAP_BYTES + literals.len() / 16 * 15];
+        let packed_bytes = self.packer.pack(literals, output);
+        *time = began.elapsed();
+        let left = packed_bytes.unwrap_or(literals.len());
+        self.controller.packed(literals.len(), left, *time);
+        packed_bytes.filter(|_| pack)
+    }
+
+    /// Writes what stands before the literals.
+    fn frames(
+        &mut self,
+        channel: Channel,
+        start: usize,
+        literal_bytes: usize,
+        packed_bytes: Option<usize>,
+    ) -> Frames {
+        let operations = match self.operations.as_slice() {
+            [Operation::Zeros(len_bytes)] => {
+                self.zeros.clear();
+                encode_zeros(channel, u64::from(*len_bytes), &mut self.zeros);
+                return Frames::Zeros;
+            }
+            [Operation::Literal(_)] => &[],
+            operations => operations,
+        };
+        if let Some(packed_bytes) = packed_bytes {
+            self.traffic.packed_bytes += literal_bytes as u64;
+            self.traffic.packed_to_bytes += packed_bytes as u64;
+            let codec = Codec::Zstd;
+            let before = &mut self.packed[..GAP_BYTES];
+            let at = write_before(
+                channel,
+                operations,
+                literal_bytes,
+                codec,
+                packed_bytes,
+                before,
+            );
+            return Frames::Packed(at, GAP_BYTES + packed_bytes);
+        }
+        let before = &mut self.ring[start - GAP_BYTES..start];
+        let at = if operations.is_empty() {
+            let at = GAP_BYTES - HEADER_BYTES;
+            before[at..].copy_from_slice(&data_header(channel, literal_bytes));
+            at
+        } else {
+            let codec = Codec::Stored;
+            write_before(
+                channel,
+                operations,
+                literal_bytes,
+                codec,
+                literal_bytes,
+                before,
+            )
+        };
+        Frames::Ring(start - GAP_BYTES + at)
+    }
+}
+
+/// What was measured of a block before it was sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockTimes {
+    pub(crate) stream_bytes: usize,
+    literal_bytes: usize,
+    pub(crate) wire_bytes: usize,
+    began: Instant,
+    handling: Duration,
+}
+
+impl Encoded<'_> {
+    pub(crate) fn times(&self) -> BlockTimes {
+        BlockTimes {
+            stream_bytes: self.stream_bytes,
+            literal_bytes: self.literal_bytes,
+            wire_bytes: self.frames.len(),
+            began: self.began,
+            handling: self.handling,
+        }
+    }
+}
+
+enum Frames {
+    /// In the ring, from here to the end of the literals.
+    Ring(usize),
+    /// In the buffer for what is packed, from here to there.
+    Packed(usize, usize),
+    Zeros,
+}
+
+/// Writes the header of a block's frame and what stands before the literals to the end of `before`; returns
+/// where it begins.
+fn write_before(
+    channel: Channel,
+    operations: &[Operation],
+    literal_bytes: usize,
+    codec: Codec,
+    payload_bytes: usize,
+    before: &mut [u8],
+) -> usize {
+    let lead_at = before.len() - LEAD_BYTES_MAX;
+    let at = lead_at + encode_lead(operations, literal_bytes, codec, &mut before[lead_at..]);
+    let header = block_header(channel, before.len() - at + payload_bytes);
+    before[at - HEADER_BYTES..at].copy_from_slice(&header);
+    at - HEADER_BYTES
+}
+
+fn ring_index(place: u64) -> usize {
+    // Less than the window, which fits.
+    usize::try_from(place % WINDOW_BYTES as u64).unwrap_or(0)
+}
+
+/// Takes the bytes of one block apart.
+struct Apart<'a> {
+    ring: &'a mut [u8],
+    seen: &'a mut [[Seen; SEEN_WAYS]],
+    operations: &'a mut Vec<Operation>,
+    cursor: Cursor,
+    /// Where the block begins in the ring.
+    start: usize,
+    /// How much of it was looked at.
+    at: usize,
+    /// How many literals there are so far, closed up.
+    literal_bytes: usize,
+    traffic: &'a mut Traffic,
+}
+
+/// Operations are kept below this, so that the last can always be literals.
+const OPERATIONS_KEPT: usize = OPERATIONS_MAX - 2;
+
+impl Apart<'_> {
+    /// Takes bytes that are no whole page.
+    fn other(&mut self, len_bytes: usize) {
+        let end = self.at + len_bytes;
+        while self.at < end {
+            let rest = &self.ring[self.start + self.at..self.start + end];
+            match next_zero_run(rest, 0) {
+                Some(run) if self.operations.len() < OPERATIONS_KEPT => {
+                    self.literals(run.start);
+                    self.zeros(run.len());
+                }
+                _ => self.literals(end - self.at),
+            }
+        }
+    }
+
+    fn page(&mut self) {
+        let here = self.start + self.at;
+        let page = &self.ring[here..here + PAGE_BYTES];
+        if self.operations.len() >= OPERATIONS_KEPT {
+            return self.literals(PAGE_BYTES);
+        }
+        if is_zero(page) {
+            return self.zeros(PAGE_BYTES);
+        }
+        let fingerprint = fingerprint(page);
+        let set = usize::try_from(fingerprint >> 32).unwrap_or(0) % SEEN_SETS;
+        let (block, oldest) = (self.cursor.start(), self.cursor.oldest().max(1));
+        for seen in &self.seen[set] {
+            if seen.fingerprint != fingerprint || seen.place < oldest {
+                continue;
+            }
+            let there = ring_index(seen.place);
+            let same = self.ring[there..there + PAGE_BYTES] == *page;
+            // Both are less than the window apart, which fits.
+            let from = i64::try_from(seen.place)
+                .ok()
+                .zip(i64::try_from(block).ok());
+            let from = from.and_then(|(place, block)| i32::try_from(place - block).ok());
+            if let Some(from) = from.filter(|_| same) {
+                return self.copy(from);
+            }
+        }
+        if let Some(last) = self.seen[set].iter_mut().min_by_key(|seen| seen.place) {
+            *last = Seen {
+                fingerprint,
+                place: block + self.literal_bytes as u64,
+            };
+        }
+        self.literals(PAGE_BYTES);
+    }
+
+    fn literals(&mut self, len_bytes: usize) {
+        if len_bytes == 0 {
+            return;
+        }
+        if self.at != self.literal_bytes {
+            let from = self.start + self.at;
+            let to = self.start + self.literal_bytes;
+            self.ring.copy_within(from..from + len_bytes, to);
+        }
+        self.at += len_bytes;
+        self.literal_bytes += len_bytes;
+        match self.operations.last_mut() {
+            Some(Operation::Literal(last)) => *last += length(len_bytes),
+            _ => self.operations.push(Operation::Literal(length(len_bytes))),
+        }
+    }
+
+    fn zeros(&mut self, len_bytes: usize) {
+        self.at += len_bytes;
+        self.traffic.zero_bytes += len_bytes as u64;
+        match self.operations.last_mut() {
+            Some(Operation::Zeros(last)) => *last += length(len_bytes),
+            _ => self.operations.push(Operation::Zeros(length(len_bytes))),
+        }
+    }
+
+    fn copy(&mut self, from: i32) {
+        self.at += PAGE_BYTES;
+        self.traffic.duplicate_bytes += PAGE_BYTES as u64;
+        let added = length(PAGE_BYTES);
+        match self.operations.last_mut() {
+            // Blocks are apart: what lies side by side was sent in one.
+            Some(Operation::Copy {
+                len_bytes,
+                from: last,
+            }) if i64::from(*last) + i64::from(*len_bytes) == i64::from(from) => {
+                *len_bytes += added;
+            }
+            _ => self.operations.push(Operation::Copy {
+                len_bytes: added,
+                from,
+            }),
+        }
+    }
+}
+
+/// A length within a block, which fits.
+fn length(len_bytes: usize) -> u32 {
+    u32::try_from(len_bytes).unwrap_or(u32::MAX)
+}
+
+/// A number that equal pages share, and other pages rarely.
+///
+/// Only every 17th word is looked at: pages are compared before they are taken to be equal. Of a page that is
+/// mostly empty all are: the 17th tell nothing there.
+fn fingerprint(page: &[u8]) -> u64 {
+    let (words, _) = page.as_chunks::<8>();
+    let (mut hash, mut empty) = (0_u64, 0);
+    for word in words.iter().step_by(17) {
+        let word = u64::from_le_bytes(*word);
+        empty += u32::from(word == 0);
+        hash = mix(hash, word);
+    }
+    if empty <= 15 {
+        return hash;
+    }
+    // Four at a time: each waits for the one before only.
+    let mut hashes = [hash, 1, 2, 3];
+    let (fours, _) = words.as_chunks::<4>();
+    for four in fours {
+        for (hash, word) in hashes.iter_mut().zip(four) {
+            *hash = mix(*hash, u64::from_le_bytes(*word));
+        }
+    }
+    hashes.into_iter().fold(hash, mix)
+}
+
+fn mix(hash: u64, word: u64) -> u64 {
+    (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzz::{Way, pass_through};
+    use crate::page_stream::tests::add;
+
+    /// Numbers that look random, the same each time.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            self.0 >> 33
+        }
+
+        fn below(&mut self, limit: usize) -> usize {
+            usize::try_from(self.next()).unwrap() % limit
+        }
+
+        /// Bytes that cannot be compressed.
+        fn noise(&mut self, count: usize) -> Vec<u8> {
+            let mut bytes = Vec::with_capacity(count + 8);
+            while bytes.len() < count {
+                bytes.extend(
+                    self.next()
+                        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                        .to_be_bytes(),
+                );
+            }
+            bytes.truncate(count);
+            bytes
+        }
+    }
+
+    /// A page stream of these pages, a head before each run of so many.
+    fn page_stream(pages: &[Vec<u8>], run: usize) -> Vec<u8> {
+        let mut stream = Vec::new();
+        for pages in pages.chunks(run) {
+            stream.extend(add(pages.len()));
+            stream.extend(pages.concat());
+        }
+        stream
+    }
+
+    fn through(stream: &[u8], way: Way) -> Traffic {
+        let mut way = way;
+        way.channel = Channel::Pages;
+        pass_through(stream, &way)
+    }
+
+    fn way(compression: Compression) -> Way {
+        Way {
+            compression,
+            ..Way::default()
+        }
+    }
+
+    #[test]
+    fn pages_sent_before_are_referred_to_wherever_they_are() {
+        // Page sizes above 4 KiB: a run has to be whole pages.
+        let run = 3 * rustix::param::page_size() / PAGE_BYTES;
+        let mut random = Random(1);
+        let unique: Vec<Vec<u8>> = (0..run * 100).map(|_| random.noise(PAGE_BYTES)).collect();
+        // Once more in another order, then one of them again and again.
+        let again = unique.iter().rev().cloned();
+        let one = std::iter::repeat_n(unique[7].clone(), run * 50);
+        let pages: Vec<Vec<u8>> = unique.iter().cloned().chain(again).chain(one).collect();
+        let stream = page_stream(&pages, run);
+        for reads in [usize::MAX, 70_000, 5000] {
+            let traffic = through(
+                &stream,
+                Way {
+                    reads,
+                    ..way(Compression::Off)
+                },
+            );
+            let duplicates = (run * 150 * PAGE_BYTES) as u64;
+            assert_eq!(traffic.duplicate_bytes, duplicates, "reads of {reads}");
+            let rest = traffic.stream_bytes - duplicates;
+            // Small reads are small blocks, and their literals may be too few to be referred to.
+            assert!(
+                traffic.wire_bytes < rest + rest / 20 + 30_000,
+                "{traffic:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn zero_pages_are_counted_and_what_differs_in_one_byte_is_sent() {
+        let run = rustix::param::page_size() / PAGE_BYTES * 4;
+        let mut random = Random(2);
+        let base = random.noise(PAGE_BYTES);
+        let mut pages = vec![base.clone(); 1];
+        for at in [0, 8, 9, 2048, 4095] {
+            let mut other = base.clone();
+            other[at] ^= 1;
+            pages.push(other);
+            let mut sparse = vec![0; PAGE_BYTES];
+            sparse[at] = 1;
+            pages.push(sparse);
+            pages.push(vec![0; PAGE_BYTES]);
+        }
+        let traffic = through(&page_stream(&pages, run), way(Compression::Off));
+        assert_eq!(traffic.duplicate_bytes, 0);
+        assert_eq!(traffic.zero_bytes, 5 * 4096);
+    }
+
+    #[test]
+    fn nothing_is_referred_to_beyond_the_window() {
+        let run = 16 * rustix::param::page_size() / PAGE_BYTES;
+        let mut random = Random(3);
+        // Several turns of the ring; each page comes again at some distance.
+        let mut pages: Vec<Vec<u8>> = Vec::new();
+        for number in 0..WINDOW_BYTES * 5 / 2 / PAGE_BYTES {
+            let far = number.checked_sub(1 + random.below(6000));
+            pages.push(match (number % 5, far) {
+                (0, Some(far)) => pages[far].clone(),
+                _ => random.noise(PAGE_BYTES),
+            });
+        }
+        let traffic = through(&page_stream(&pages, run), way(Compression::Off));
+        let duplicates = traffic.duplicate_bytes / 4096;
+        let repeated = pages.len() as u64 / 5;
+        assert!(
+            duplicates > repeated / 2 && duplicates < repeated,
+            "{duplicates} of {repeated}"
+        );
+    }
+
+    #[cfg(feature = "zstd")]
+    #[test]
+    fn what_is_compressible_is_compressed_if_the_peer_expands_it() {
+        let text = "an ordinary process keeps text and numbers that look alike, 0123456789 "
+            .repeat(20_000);
+        let packed = through(text.as_bytes(), way(Compression::Always));
+        assert_eq!(packed.packed_bytes, packed.stream_bytes);
+        assert!(packed.wire_bytes * 20 < packed.stream_bytes, "{packed:?}");
+        let peer_expands = false;
+        let stored = through(
+            text.as_bytes(),
+            Way {
+                peer_expands,
+                ..way(Compression::Always)
+            },
+        );
+        assert_eq!(stored.packed_bytes, 0);
+        assert!(stored.wire_bytes > stored.stream_bytes);
+        let noise = Random(4).noise(1 << 20);
+        let traffic = through(&noise, way(Compression::Always));
+        assert_eq!(traffic.packed_bytes, 0);
+        assert!(
+            traffic.wire_bytes < traffic.stream_bytes + 100,
+            "{traffic:?}"
+        );
+    }
+
+    #[test]
+    fn any_mixture_comes_back_as_it_was() {
+        let mut random = Random(5);
+        for round in 0..150 {
+            let kinds: Vec<Vec<u8>> = (0..3).map(|_| random.noise(PAGE_BYTES)).collect();
+            let mut stream = Vec::new();
+            for _ in 0..random.below(40) {
+                let pages = 1 + random.below(20);
+                if random.below(8) > 0 {
+                    stream.extend(add(pages));
+                }
+                for _ in 0..pages {
+                    match random.below(6) {
+                        0 => stream.resize(stream.len() + PAGE_BYTES, 0),
+                        1 => stream.extend(&kinds[random.below(3)]),
+                        2 => stream.extend(random.noise(PAGE_BYTES)),
+                        3 => stream.resize(stream.len() + random.below(9000), 0),
+                        4 => stream.extend("text ".repeat(random.below(2000)).into_bytes()),
+                        _ => {
+                            let count = random.below(600);
+                            stream.extend(random.noise(count));
+                        }
+                    }
+                }
+            }
+            let compression = match round % 3 {
+                0 => Compression::Off,
+                1 => Compression::Always,
+                _ => Compression::Adaptive,
+            };
+            for channel in [Channel::Pages, Channel::Image] {
+                let reads = 1 + random.below(400_000);
+                pass_through(
+                    &stream,
+                    &Way {
+                        channel,
+                        reads,
+                        ..way(compression)
+                    },
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_never_has_more_operations_than_it_may() {
+        // Zeros and literals in turns as short as they can be.
+        let mut stream = Vec::new();
+        while stream.len() < BLOCK_BYTES_MAX {
+            stream.resize(stream.len() + 512, 0);
+            stream.push(1);
+        }
+        let traffic = through(&stream, way(Compression::Off));
+        assert!(
+            traffic.wire_bytes * 5 < traffic.stream_bytes * 3,
+            "{traffic:?}"
+        );
+    }
+
+    #[test]
+    fn nothing_waits_for_more_bytes() {
+        let mut encoder = Encoder::new(true);
+        encoder.set_compression(Compression::Always);
+        // A head, and part of its page: the rest is asked for, and is not there.
+        let bytes = [&add(16)[..], &[7; 100]].concat();
+        let mut source = bytes.as_slice();
+        let encoded = encoder.encode(Channel::Pages, |buffer| match source.is_empty() {
+            true => Err(std::io::ErrorKind::WouldBlock),
+            false => Ok(std::io::Read::read(&mut source, buffer).unwrap_or(0)),
+        });
+        let encoded = encoded.unwrap().unwrap();
+        assert_eq!(encoded.times().stream_bytes, bytes.len());
+        assert_eq!(&encoded.frames[HEADER_BYTES..], bytes);
+        let nothing = encoder.encode(Channel::Pages, |_| Err(std::io::ErrorKind::WouldBlock));
+        assert!(nothing.is_err());
+    }
+}
