@@ -26,11 +26,11 @@ use crate::error::{Error, Result};
 use crate::frame::{Channel, Frame};
 use crate::host;
 use crate::message::{Message, Needs, Offer};
-use crate::preflight;
+use crate::preflight::{self, Check, Facts, Report};
 use crate::staging::{Piece, SparseReader, Staging};
 use crate::timing::Timing;
 use crate::transport::Transport;
-use crate::tree::{Tree, has_own_pid_namespace};
+use crate::tree::Tree;
 use crate::tunnel::Tunnel;
 use crate::watch::{Happening, Watch};
 
@@ -44,6 +44,8 @@ pub struct Source {
     pub dump: Dump,
     /// Where the images other than memory lie for a moment, in a private directory.
     pub work_dir: PathBuf,
+    /// What the destination need not compare.
+    pub ignore: Vec<Check>,
     /// How long to wait for the destination.
     pub timing: Timing,
 }
@@ -144,6 +146,7 @@ impl Source {
             criu,
             dump,
             work_dir: std::env::temp_dir(),
+            ignore: Vec::new(),
             timing: Timing::default(),
         }
     }
@@ -288,6 +291,35 @@ impl Source {
         })
     }
 
+    /// Asks the destination what is in the tree's way there; the tree is not touched and does not move.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process, or no receiver answers.
+    pub fn ask(&self, transport: Box<dyn Transport>, watch: &Watch) -> Result<Report> {
+        let pid = match self.dump.target {
+            Target::Process(pid) => pid,
+            _ => 0,
+        };
+        let facts = Facts::of_running(pid, &self.dump, &self.criu, &self.work_dir)?;
+        preflight::ask(
+            transport,
+            &self.criu,
+            facts,
+            &self.ignore,
+            &self.timing,
+            watch,
+        )
+    }
+
+    fn offer(&self, pid: i32) -> Result<Offer> {
+        let facts = Facts::of_running(pid, &self.dump, &self.criu, &self.work_dir)?;
+        let mut offer = Offer::new(host::here(&self.criu)?, facts.fit());
+        offer.needs = Needs::of_dump(&self.dump);
+        offer.ignore.clone_from(&self.ignore);
+        Ok(offer)
+    }
+
     /// Everything before the tree is touched.
     fn prepare(
         &mut self,
@@ -300,21 +332,9 @@ impl Source {
                 problem: "a shell's job cannot move: its terminal and session stay here",
             });
         }
-        let tree = Tree::of(pid).map_err(Error::io(format!("look at process {pid}")))?;
-        let offer = Offer {
-            host: host::here(&self.criu)?,
-            needs: Needs::of_dump(&self.dump),
-            pids: match has_own_pid_namespace(pid) {
-                true => Vec::new(),
-                false => tree.pids().collect(),
-            },
-            resident_bytes: tree.resident_bytes(),
-            files: preflight::files_of(tree.pids()),
-            processor: preflight::processor_here(&self.criu, &self.work_dir)?,
-        };
-        drop(tree);
+        let offer = self.offer(pid)?;
         connection.say(&Message::Offer(Box::new(offer)))?;
-        match connection.hear("its answer", self.timing.answer, watch)? {
+        match preflight::hear_answer(connection, &self.timing, watch)? {
             Message::Accept(host) => watch.tell(Happening::Agreed { host: *host }),
             Message::Refuse { reason } => return Err(Error::Refused { reason }),
             message => return Err(out_of_turn(&message).into()),

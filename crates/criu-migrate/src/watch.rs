@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::conversation::Stage;
 use crate::message::Host;
+use crate::preflight::Report;
 
 /// Something that happened in a migration.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,6 +37,12 @@ pub enum Happening {
     Agreed {
         /// The other side.
         host: Host,
+    },
+    /// The destination compared what the tree needs with what it has, and found something to say.
+    Findings {
+        /// What.
+        #[serde(flatten)]
+        report: Report,
     },
     /// CRIU begins to freeze the tree.
     Freezing,

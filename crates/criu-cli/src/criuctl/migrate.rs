@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use criu_migrate::transport::{Protection, protection_of};
+use criu_migrate::transport::{Protection, Stream, Transport, protection_of};
 use criu_migrate::{Error, Timing, Watch};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -48,7 +48,7 @@ pub(super) fn run(global: &Global, verb: Verb) -> Result<ExitCode, Problem> {
 const IN_DOUBT: u8 = 3;
 
 /// Calls the migration off when the user asks to stop.
-fn stop_on_signals(watch: &Watch) -> Result<signal_hook::iterator::Handle, Problem> {
+pub(super) fn stop_on_signals(watch: &Watch) -> Result<signal_hook::iterator::Handle, Problem> {
     let mut signals =
         Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Problem::io("watch for signals"))?;
     let handle = signals.handle();
@@ -68,6 +68,31 @@ fn timing(silence: Duration) -> Timing {
     // The peer must not seem dead because one beat is late.
     timing.beat = timing.beat.min(silence / 4);
     timing
+}
+
+/// How long the destination may take to accept the connection.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Reaches a receiver: by the streams of a command, or at `HOST:PORT`.
+pub(super) fn reach(
+    way: (Option<&str>, Option<&str>),
+    insecure: bool,
+) -> Result<Box<dyn Transport>, Problem> {
+    let stream = match way {
+        (Some(command), _) => {
+            Stream::command(command).map_err(Problem::io(format!("run `{command}`")))?
+        }
+        (None, Some(text)) => {
+            let addresses = addresses(text, insecure)?;
+            Stream::connect(addresses.as_slice(), CONNECT)
+                .map_err(Problem::io(format!("connect to {text}")))?
+        }
+        (None, None) => {
+            let text = "where to? Give HOST:PORT or --over COMMAND";
+            return Err(Problem::Usage(text.to_owned()));
+        }
+    };
+    Ok(Box::new(stream))
 }
 
 /// Finds the addresses of `HOST:PORT`, and refuses those where anyone on the way could read the memory
@@ -126,7 +151,7 @@ impl Logs {
 }
 
 /// Turns a failed migration into a problem.
-fn failed(error: Error, tried: String) -> Problem {
+pub(super) fn failed(error: Error, tried: String) -> Problem {
     match error {
         Error::Criu(error) => Problem::during(*error, tried),
         Error::Cancelled => Problem::Interrupted,

@@ -1,6 +1,7 @@
 //! Results and failures, for people and for machines.
 
 use std::io::{self, stderr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -32,6 +33,22 @@ pub(super) enum Problem {
         doing: String,
         /// Why not.
         source: io::Error,
+    },
+    /// Images cannot be read.
+    #[error("cannot read the checkpoint {}", .path.display())]
+    Images {
+        /// Where they are.
+        path: PathBuf,
+        /// Why not.
+        source: Box<criu_image::Error>,
+    },
+    /// No answer to a question could be had.
+    #[error("{asked} failed")]
+    NoAnswer {
+        /// What was asked.
+        asked: String,
+        /// Why there is none.
+        source: Box<criu_migrate::Error>,
     },
     /// A migration failed, by no fault of CRIU's.
     #[error("{tried} failed")]
@@ -97,7 +114,10 @@ pub(super) fn fail(global: &Global, problem: &Problem) -> ExitCode {
         eprint!("{}", as_text(problem, global.color.applies_to(&stderr())));
     }
     match problem {
-        Problem::Usage(_) | Problem::Io { .. } => ExitCode::from(2),
+        Problem::Usage(_)
+        | Problem::Io { .. }
+        | Problem::Images { .. }
+        | Problem::NoAnswer { .. } => ExitCode::from(2),
         Problem::Criu { error, .. } if matches!(**error, Error::Misuse { .. }) => ExitCode::from(2),
         Problem::Interrupted => ExitCode::from(130),
         _ => ExitCode::from(1),

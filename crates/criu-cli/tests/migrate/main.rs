@@ -8,5 +8,6 @@
 mod faults;
 mod hosts;
 mod link;
+mod preflight;
 mod sides;
 mod travel;

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use criu_migrate::preflight::{Report, Severity};
 use criu_migrate::{Event, Happening, Watch};
 
 use crate::criuctl::Global;
@@ -35,13 +36,12 @@ impl Form {
     fn report(self, event: &Event) {
         // Nobody may be reading; the migration goes on all the same.
         let _ = match self {
-            Self::Text => match sentence(&event.what) {
-                Some(text) => {
-                    let at = event.at.as_secs_f64();
-                    writeln!(std::io::stderr(), "{at:8.3} s  {}", visible(&text))
-                }
-                None => Ok(()),
-            },
+            Self::Text => {
+                let at = event.at.as_secs_f64();
+                sentences(&event.what).iter().try_for_each(|text| {
+                    writeln!(std::io::stderr(), "{at:8.3} s  {}", visible(text))
+                })
+            }
             Self::JsonToStdout => writeln!(std::io::stdout(), "{}", json(event)),
             Self::JsonToStderr => writeln!(std::io::stderr(), "{}", json(event)),
         };
@@ -50,6 +50,30 @@ impl Form {
 
 fn json(event: &Event) -> serde_json::Value {
     serde_json::to_value(event).unwrap_or_default()
+}
+
+/// What is said of an event, a line each.
+fn sentences(what: &Happening) -> Vec<String> {
+    match what {
+        Happening::Findings { report } => findings(report),
+        what => sentence(what).into_iter().collect(),
+    }
+}
+
+fn findings(report: &Report) -> Vec<String> {
+    let mark = |severity| match severity {
+        Severity::Blocks => "in the way",
+        _ => "warning",
+    };
+    let found = report
+        .findings
+        .iter()
+        .map(|finding| format!("{}: {finding}", mark(finding.severity)));
+    let not_compared = report.not_compared.iter();
+    let not_compared =
+        not_compared.map(|left| format!("not compared: {}: {}", left.check, left.why));
+    let more = (report.left_out > 0).then(|| format!("and {} more findings", report.left_out));
+    found.chain(not_compared).chain(more).collect()
 }
 
 fn sentence(what: &Happening) -> Option<String> {
