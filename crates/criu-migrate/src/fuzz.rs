@@ -4,9 +4,11 @@
 
 use crate::conversation::{Party, Stage};
 use crate::frame::{
-    Channel, Frame, HEADER_BYTES, Header, PREAMBLE_BYTES, decode_preamble, encode_preamble,
+    CONTROL_BYTES_MAX, Channel, Frame, HEADER_BYTES, Header, PREAMBLE_BYTES, decode_preamble,
+    encode_preamble,
 };
 use crate::message::Message;
+use crate::preflight::{Here, compare};
 use crate::sparse;
 use crate::staging::ImageName;
 
@@ -42,6 +44,13 @@ pub fn migrate_message(bytes: &[u8]) {
                 !name.contains(['/', '\0']) && name != ".." && name != ".",
                 "{name}"
             );
+        }
+        if let Message::Offer(offer) | Message::Inspect(offer) = &message
+            && offer.facts.check_bounds().is_ok()
+        {
+            let report = compare(&offer.facts, &Here::default()).fit();
+            let findings = Message::Findings(Box::new(report)).encode();
+            assert!(findings.len() < CONTROL_BYTES_MAX, "{}", findings.len());
         }
         let next = [Party::Source, Party::Destination]
             .into_iter()
@@ -103,7 +112,8 @@ fn sparse_round_trip(bytes: &[u8]) {
 /// Streams worth starting from: the conversation of a migration, whole.
 pub fn seeds() -> Vec<Vec<u8>> {
     let texts = [
-        r#"{"say":"offer","host":{"name":"a","architecture":"x86_64","kernel":"6","page_size_bytes":4096,"criu":"4.3"},"needs":{"file_locks":true},"pids":[5],"resident_bytes":1}"#,
+        r#"{"say":"offer","host":{"name":"a","architecture":"x86_64","kernel":"6","page_size_bytes":4096,"criu":"4.3"},"needs":{"file_locks":true},"pids":[5],"memory_bytes":1,"namespaces":["time"],"files":[{"path":"/lib/../x","mode":33261,"len_bytes":9,"build_id":"ab"}],"mounts":[{"mountpoint":"/d","fstype":"ext4","role":{"external":"k"}}],"sockets":[{"family":"inet","protocol":"tcp","local":"[::1]:80","remote":"[::2]:1"},{"family":"unix","name":"@x"}],"cgroups":[{"hierarchy":"cpu","path":"/"}],"lsm":{"module":"selinux","profiles":["x"]},"left_out":[{"check":"files","count":1}],"ignore":["pids"]}"#,
+        r#"{"say":"findings","findings":[{"check":"files","object":"/x","wanted":"there","found":"missing","severity":"blocks","remedy":"copy it"}],"not_compared":[{"check":"lsm","why":"because"}],"left_out":1}"#,
         r#"{"say":"accept","name":"a","architecture":"x86_64","kernel":"6","page_size_bytes":4096,"criu":"4.3"}"#,
         r#"{"say":"open-pages"}"#,
         r#"{"say":"pages-ready"}"#,
@@ -171,9 +181,9 @@ mod tests {
         let seeds = seeds();
         let conversation = seeds.last().unwrap();
         let frames = frames(&conversation[PREAMBLE_BYTES..]);
-        assert_eq!(frames.len(), 11 * 5);
+        assert_eq!(frames.len(), 12 * 5);
         let mut stage = Stage::Opening;
-        let turns = [0, 1, 0, 1, 0, 0, 1, 0, 1].map(|n| [Party::Source, Party::Destination][n]);
+        let turns = [0, 1, 1, 0, 1, 0, 0, 1, 0, 1].map(|n| [Party::Source, Party::Destination][n]);
         for (frame, speaker) in frames.iter().step_by(5).zip(turns) {
             let Frame::Control(body) = frame else {
                 panic!("{frame:?}");

@@ -15,7 +15,7 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::build_id::build_id;
 use super::facts::{CgroupSeen, Facts, FileKind, FileSeen, MountRole, SocketSeen};
-use super::mount_table::{MountLine, mount_lines};
+use super::mount_table::{MountLine, below, mount_lines};
 use super::processor;
 use super::running::cgroup_lines;
 use super::socket_table::bound_sockets;
@@ -140,11 +140,10 @@ impl Here {
                 .extend(features.iter().map(|feature| feature.name().to_owned()));
         }
         here.look_at_pids(&facts.pids);
-        let root = restore.root.as_deref().unwrap_or(Path::new("/"));
-        here.look_at_files(&facts.files, root);
         let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let mounts = mount_lines(&text);
         here.look_at_mounts(facts, restore, &mounts);
+        here.look_at_files(facts, restore.root.as_deref().unwrap_or(Path::new("/")));
         here.look_at_sockets(&facts.sockets);
         here.look_at_cgroups(&facts.cgroups, restore, &mounts);
         here.look_at_profiles();
@@ -177,6 +176,14 @@ impl Here {
         let permitted = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
         let permitted = permitted.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
         self.capabilities = permitted.unwrap_or(u64::MAX);
+        // Those a kernel does not know it takes and forgets.
+        let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap_or_default();
+        let known = last
+            .trim()
+            .parse()
+            .ok()
+            .and_then(|last: u32| u64::MAX.checked_shl(last + 1));
+        self.capabilities |= known.unwrap_or(0);
     }
 
     fn look_at_pids(&mut self, pids: &[i32]) {
@@ -187,18 +194,49 @@ impl Here {
         }
     }
 
-    fn look_at_files(&mut self, files: &[FileSeen], root: &Path) {
-        if files.is_empty() {
+    /// Those on external mounts are looked for in what will be mounted there.
+    fn look_at_files(&mut self, facts: &Facts, root: &Path) {
+        if facts.files.is_empty() {
             return;
         }
-        let opened = Root::open(root);
-        for file in files {
-            let found = match &opened {
-                Ok(root) => root.look(file),
-                Err(error) => FileHere::Failed(format!("{}: {error}", root.display())),
+        let externals: Vec<(&str, Option<&(PathBuf, bool)>)> = facts
+            .mounts
+            .iter()
+            .filter_map(|mount| match &mount.role {
+                MountRole::External(key) => {
+                    Some((mount.mountpoint.as_str(), self.externals.get(key)))
+                }
+                _ => None,
+            })
+            .collect();
+        let mut roots: BTreeMap<PathBuf, io::Result<Root>> = BTreeMap::new();
+        let mut files = BTreeMap::new();
+        for file in &facts.files {
+            let on = externals
+                .iter()
+                .filter_map(|(point, source)| Some((below(&file.path, point)?, point, source)))
+                .max_by_key(|(_, point, _)| point.len());
+            let (directory, path) = match on {
+                None => (root, file.path.as_str()),
+                // The mount itself is in the way then, and not its files.
+                Some((_, _, None | Some((_, false)))) => continue,
+                // A single file can be mounted, too.
+                Some(("", _, Some((source, true)))) => match source.to_str() {
+                    Some(source) => (Path::new("/"), source),
+                    None => continue,
+                },
+                Some((rest, _, Some((source, true)))) => (source.as_path(), rest),
             };
-            self.files.insert(file.path.clone(), found);
+            let opened = roots
+                .entry(directory.to_owned())
+                .or_insert_with(|| Root::open(directory));
+            let found = match opened {
+                Ok(root) => root.look(path, file),
+                Err(error) => FileHere::Failed(format!("{}: {error}", directory.display())),
+            };
+            files.insert(file.path.clone(), found);
         }
+        self.files = files;
     }
 
     fn look_at_mounts(&mut self, facts: &Facts, restore: &Restore, mounts: &[MountLine]) {
@@ -453,9 +491,9 @@ impl Root {
         )?)
     }
 
-    fn look(&self, wanted: &FileSeen) -> FileHere {
+    fn look(&self, path: &str, wanted: &FileSeen) -> FileHere {
         let looked = || -> io::Result<FileSeen> {
-            let handle = self.find(&wanted.path)?;
+            let handle = self.find(path)?;
             // Its own name in /proc opens the very same file.
             let name = format!("/proc/self/fd/{}", handle.as_raw_fd());
             let metadata = fs::metadata(&name)?;
@@ -517,26 +555,73 @@ mod tests {
         )
         .unwrap();
         let opened = Root::open(&root).unwrap();
-        let len = |path: &str| match opened.look(&file(path)) {
+        let len = |path: &str| match opened.look(path, &file(path)) {
             FileHere::Found(found) => found.len_bytes,
             _ => None,
         };
         assert_eq!((len("/plain"), len("/absolute")), (Some(4), Some(4)));
         for path in ["/gone", "/up", "/plain/below", "/program"] {
-            assert_eq!(opened.look(&file(path)), FileHere::Missing, "{path}");
+            assert_eq!(opened.look(path, &file(path)), FileHere::Missing, "{path}");
         }
-        assert!(matches!(opened.look(&file("/loop")), FileHere::Failed(_)));
+        assert!(matches!(
+            opened.look("/loop", &file("/loop")),
+            FileHere::Failed(_)
+        ));
         // Looking does not open: nobody writes to it.
-        let FileHere::Found(pipe) = opened.look(&file("/pipe")) else {
+        let FileHere::Found(pipe) = opened.look("/pipe", &file("/pipe")) else {
             panic!("no pipe");
         };
         assert_eq!(pipe.mode.map(FileKind::of_mode), Some(FileKind::Pipe));
-        assert!(matches!(opened.look(&file("/")), FileHere::Found(_)));
+        assert!(matches!(opened.look("/", &file("/")), FileHere::Found(_)));
         let everywhere = Root::open(Path::new("/")).unwrap();
         let program = std::env::current_exe().unwrap();
-        let found = everywhere.look(&file(program.to_str().unwrap()));
+        let name = program.to_str().unwrap();
+        let found = everywhere.look(name, &file(name));
         let own = build_id(&File::open(program).unwrap()).unwrap();
         assert!(matches!(found, FileHere::Found(found) if found.build_id == own));
+    }
+
+    #[test]
+    fn files_on_external_mounts_are_looked_for_in_what_is_mounted_there() {
+        let directory = TempDir::new();
+        let volume = directory.make_dir("volume");
+        std::fs::write(volume.join("database"), "12345").unwrap();
+        std::fs::write(directory.join("hosts"), "123").unwrap();
+        let external = |mountpoint: &str, key: &str| MountSeen {
+            mountpoint: mountpoint.into(),
+            fstype: String::new(),
+            role: MountRole::External(key.into()),
+        };
+        let facts = Facts {
+            files: ["/data/database", "/data/gone", "/etc/hosts", "/other/x"]
+                .map(file)
+                .into(),
+            mounts: vec![
+                external("/data", "vol"),
+                external("/etc/hosts", "hosts"),
+                external("/other", "unnamed"),
+            ],
+            ..Facts::default()
+        };
+        let mut here = Here {
+            externals: [
+                ("vol".to_owned(), (volume, true)),
+                ("hosts".to_owned(), (directory.join("hosts"), true)),
+            ]
+            .into(),
+            ..Here::default()
+        };
+        here.look_at_files(&facts, directory.path());
+        let len = |path: &str| match here.files.get(path) {
+            Some(FileHere::Found(found)) => found.len_bytes,
+            _ => None,
+        };
+        assert_eq!(
+            (len("/data/database"), len("/etc/hosts")),
+            (Some(5), Some(3))
+        );
+        assert_eq!(here.files["/data/gone"], FileHere::Missing);
+        assert!(!here.files.contains_key("/other/x"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::unix::fs::MetadataExt;
 
-use bstr::ByteSlice;
+use bstr::{BString, ByteSlice};
 use criu_image::checkpoint::present;
 use criu_image::memory::{Memory, MemoryOptions};
 use criu_image::message::{
@@ -196,11 +196,11 @@ impl Facts {
         let remaps = present(checkpoint.many::<RemapFilePathEntry>(ImageKind::RemapFpath, 0))?;
         let remaps = remaps.unwrap_or_default();
         let remapped: BTreeSet<u32> = remaps.iter().map(|remap| remap.orig_id).collect();
-        let devices: BTreeMap<u32, u32> = mounts
+        let taken_along: BTreeSet<u32> = mounts
             .iter()
-            .map(|mount| (mount.mnt_id, mount.root_dev))
+            .filter(|mount| !is_root(mount) && external_key(mount).is_none())
+            .map(|mount| mount.mnt_id)
             .collect();
-        let root = mounts.iter().find(|mount| is_root(mount));
         let mut files = BTreeMap::new();
         for entry in checkpoint.files()?.iter() {
             if entry.r#type == FdTypes::Pidfd {
@@ -210,12 +210,9 @@ impl Facts {
             if remapped.contains(&file.id) || file.ext == Some(true) || !is_named(&file.name) {
                 continue;
             }
-            // Other file systems of its own mount namespace come along.
+            // Other mounts of its own mount namespace come along, or are found again below the root.
             let mount = file.mnt_id.and_then(|id| u32::try_from(id).ok());
-            let device = mount.and_then(|id| devices.get(&id));
-            if let (Some(root), Some(device)) = (root, device)
-                && root.root_dev != *device
-            {
+            if mount.is_some_and(|id| taken_along.contains(&id)) {
                 continue;
             }
             match file.name.to_str() {
@@ -414,13 +411,22 @@ fn unix_seen(unix: &UnixSkEntry) -> Option<SocketSeen> {
     (name.starts_with('@') || name.starts_with('/')).then_some(SocketSeen::Unix { name })
 }
 
-fn mount_seen(mount: &MntEntry) -> Option<MountSeen> {
-    let key = match (&mount.ext_key, mount.ext_mount) {
+/// The key a mount from outside has to be given by.
+fn external_key(mount: &MntEntry) -> Option<&BString> {
+    match (&mount.ext_key, mount.ext_mount) {
         (Some(key), _) if !key.is_empty() => Some(key),
         // The older form keeps the key in place of the root.
         (_, Some(true)) => Some(&mount.root),
         _ => None,
-    };
+    }
+}
+
+fn mount_seen(mount: &MntEntry) -> Option<MountSeen> {
+    let key = external_key(mount);
+    // The root is given to the restore.
+    if key.is_none() && is_root(mount) {
+        return None;
+    }
     let kind = Fstype::from_number(i32::try_from(mount.fstype).unwrap_or(-1));
     let fstype = match (&mount.fsname, kind) {
         (Some(name), _) if !name.is_empty() => name.to_str_lossy().into_owned(),
@@ -479,7 +485,7 @@ mod tests {
             .iter()
             .map(|mount| mount.fstype.as_str())
             .collect();
-        assert_eq!(types, ["tmpfs", "tmpfs", "proc", ""]);
+        assert_eq!(types, ["tmpfs", "tmpfs", "proc"]);
         assert!(facts.memory_bytes > 1 << 16);
         assert_eq!(facts.check_bounds(), Ok(()));
     }

@@ -40,14 +40,16 @@ pub(super) fn mount_lines(text: &str) -> Vec<MountLine> {
 
 /// The mount that a path lies on: the last with the longest mount point above it.
 pub(super) fn mount_of<'a>(path: &str, mounts: &'a [MountLine]) -> Option<&'a MountLine> {
-    let holds = |mount: &&MountLine| {
-        let below = path.strip_prefix(mount.mountpoint.trim_end_matches('/'));
-        below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
-    };
     mounts
         .iter()
-        .filter(holds)
+        .filter(|mount| below(path, &mount.mountpoint).is_some())
         .max_by_key(|mount| mount.mountpoint.len())
+}
+
+/// The rest of a path behind a directory that it is, or lies in; without leading slashes.
+pub(super) fn below<'a>(path: &'a str, directory: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(directory.trim_end_matches('/'))?;
+    (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
 }
 
 /// Undoes the kernel's `\ooo` for blanks, line ends and backslashes.
@@ -100,6 +102,8 @@ mod tests {
         assert_eq!(id("/mnt/a bc"), Some(22));
         assert_eq!(id("/"), Some(22));
         assert_eq!(mount_of("/", &[]), None);
+        assert_eq!(below("/a/b/c", "/a/b/"), Some("c"));
+        assert_eq!((below("/a", "/a"), below("/ab", "/a")), (Some(""), None));
         assert_eq!(unescape("a\\134b\\9"), "a\\b\\9");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, OpenOptions};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -39,10 +40,11 @@ impl Facts {
         if !facts.owns("net") {
             facts.take_sockets(&pids, dump.sockets.tcp_close);
         }
-        let (files, unnamed) = files_of(pids.iter().copied());
+        let externals = external_mounts(dump);
+        let (files, unclear) = files_of(pids.iter().copied(), &externals);
         facts.files = files;
-        facts.leave_out(Check::Files, unnamed);
-        facts.take_mounts(pid, dump);
+        facts.leave_out(Check::Files, unclear);
+        facts.take_mounts(pid, dump, &externals);
         facts.take_cgroups(&pids, dump);
         facts.take_profiles(&pids);
         Ok(facts)
@@ -177,7 +179,7 @@ impl Facts {
         }
     }
 
-    fn take_mounts(&mut self, pid: i32, dump: &Dump) {
+    fn take_mounts(&mut self, pid: i32, dump: &Dump, named: &BTreeMap<PathBuf, String>) {
         let text = fs::read_to_string(directory(pid).join("mountinfo")).unwrap_or_default();
         let lines = mount_lines(&text);
         if !self.owns("mnt") {
@@ -197,7 +199,6 @@ impl Facts {
                 .collect();
             return;
         }
-        let named = external_mounts(dump);
         for line in lines {
             if dump
                 .mounts
@@ -208,6 +209,10 @@ impl Facts {
                 continue;
             }
             let key = named.get(Path::new(&line.mountpoint));
+            // The root is given to the restore.
+            if key.is_none() && line.mountpoint == "/" {
+                continue;
+            }
             self.mounts.push(MountSeen {
                 role: match key {
                     Some(key) => MountRole::External(key.clone()),
@@ -338,19 +343,21 @@ pub(super) fn cgroup_lines(text: &str) -> BTreeSet<CgroupSeen> {
 }
 
 /// Finds the files that tasks have open or mapped and that must be on the other side, too; and how many
-/// have no name that can be written down.
+/// cannot be named for sure.
 ///
-/// Left out is what the tree takes along or what is a different file for everybody: nameless files, file
-/// systems of its own mount namespace other than its root, `/proc` and `/sys`.
-pub(super) fn files_of(pids: impl IntoIterator<Item = i32>) -> (Vec<FileSeen>, u64) {
+/// Left out is what the tree takes along or what is a different file for everybody: nameless files, mounts of
+/// its own mount namespace other than its root and the external ones, `/proc` and `/sys`.
+fn files_of(
+    pids: impl IntoIterator<Item = i32>,
+    externals: &BTreeMap<PathBuf, String>,
+) -> (Vec<FileSeen>, u64) {
     let mut files = BTreeMap::new();
-    let mut unnamed = 0;
+    let mut unclear = BTreeSet::new();
     for pid in pids {
         let process = directory(pid);
         let root = process.join("root");
-        let Ok(root_device) = fs::metadata(root.join(".")).map(|metadata| metadata.dev()) else {
-            continue;
-        };
+        let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+        let mounts = mount_lines(&mounts);
         let namespace = |of: &Path| fs::read_link(of.join("ns/mnt")).ok();
         let own_mounts = namespace(&process) != namespace(Path::new("/proc/self"));
         let mut see = |path: &str, inode: u64, fixed: bool| {
@@ -358,13 +365,23 @@ pub(super) fn files_of(pids: impl IntoIterator<Item = i32>) -> (Vec<FileSeen>, u
             if !named || path.starts_with("/proc/") || path.starts_with("/sys/") {
                 return;
             }
-            let place = root.join(path.trim_start_matches('/'));
-            let Ok(metadata) = fs::metadata(&place) else {
+            let comes_along = own_mounts
+                && mount_of(path, &mounts).is_none_or(|mount| {
+                    mount.mountpoint != "/" && !externals.contains_key(Path::new(&mount.mountpoint))
+                });
+            if comes_along {
                 return;
+            }
+            let place = root.join(path.trim_start_matches('/'));
+            let metadata = match fs::metadata(&place) {
+                Ok(metadata) if metadata.ino() == inode => metadata,
+                // What another file is mounted over, or a changed root makes of the name, is not it.
+                _ => {
+                    unclear.insert(path.as_bytes().to_owned());
+                    return;
+                }
             };
-            // What another file is mounted over, or a changed root makes of the name, is not it.
-            let same = metadata.ino() == inode && (!own_mounts || metadata.dev() == root_device);
-            if !same || !(metadata.is_file() || metadata.is_dir()) {
+            if !(metadata.is_file() || metadata.is_dir()) {
                 return;
             }
             let fixed = fixed && metadata.is_file();
@@ -379,6 +396,7 @@ pub(super) fn files_of(pids: impl IntoIterator<Item = i32>) -> (Vec<FileSeen>, u
                 (seen.len_bytes, seen.modified_s, seen.build_id) = (None, None, None);
             }
         };
+        let mut nameless = Vec::new();
         let maps = fs::read(process.join("maps")).unwrap_or_default();
         for line in String::from_utf8_lossy(&maps).lines() {
             // `start-end perms offset dev inode path`, see proc_pid_maps(5).
@@ -401,18 +419,23 @@ pub(super) fn files_of(pids: impl IntoIterator<Item = i32>) -> (Vec<FileSeen>, u
             let info = fs::read_to_string(process.join("fdinfo").join(number)).unwrap_or_default();
             match path.to_str() {
                 Some(path) => see(path, metadata.ino(), is_read_only(&info)),
-                None => unnamed += 1,
+                None => nameless.push(path),
             }
         }
         let cwd = process.join("cwd");
         if let (Ok(path), Ok(metadata)) = (fs::read_link(&cwd), fs::metadata(&cwd)) {
             match path.to_str() {
                 Some(path) => see(path, metadata.ino(), false),
-                None => unnamed += 1,
+                None => nameless.push(path),
             }
         }
+        unclear.extend(
+            nameless
+                .into_iter()
+                .map(|path| path.into_os_string().into_vec()),
+        );
     }
-    (files.into_values().collect(), unnamed)
+    (files.into_values().collect(), unclear.len() as u64)
 }
 
 /// The build id of a file that was a regular one a moment ago; whatever it is now must not block us.
@@ -447,7 +470,7 @@ mod tests {
     fn programs_and_open_files_are_seen_and_what_comes_along_is_not() {
         let process = Scene::new().open_file().unlinked_file().start();
         let pid = i32::try_from(process.pid()).unwrap();
-        let (files, unnamed) = files_of([pid]);
+        let (files, unclear) = files_of([pid], &BTreeMap::new());
         let program = seen(&files, "/criu-testkit-target").unwrap();
         let metadata = fs::metadata(&program.path).unwrap();
         assert_eq!(program.len_bytes, Some(metadata.len()));
@@ -458,13 +481,13 @@ mod tests {
         // Open for writing: it may grow until the tree is frozen.
         assert_eq!(seen(&files, "/count").unwrap().len_bytes, None);
         assert!(seen(&files, "(deleted)").is_none() && seen(&files, "/dev/null").is_none());
-        assert_eq!(unnamed, 0);
+        assert_eq!(unclear, 0);
 
         let inside = Scene::new()
             .namespaces(&[Namespace::Pid, Namespace::Mount])
             .part("tmpfs-file")
             .start();
-        let (files, _) = files_of([i32::try_from(inside.pid()).unwrap()]);
+        let (files, _) = files_of([i32::try_from(inside.pid()).unwrap()], &BTreeMap::new());
         assert!(files.iter().any(|file| file.path == "/target"), "{files:?}");
         // A tmpfs of its own mount namespace comes along.
         assert!(
