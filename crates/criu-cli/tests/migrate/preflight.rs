@@ -126,41 +126,67 @@ fn a_checkpoint_is_compared_with_this_host_object_by_object() {
     }
 }
 
+/// Dumps a process, has the checkpoint compared with this host, and restores it: both must go well.
+#[track_caller]
+fn comes_back(criu: &CriuUnderTest, scene: Scene) {
+    let mut process = scene.start();
+    process.wait_for_count_above(2);
+    let directory = TempDir::new();
+    let images = directory.make_dir("images");
+    dump(criu, &process, &images, &[]);
+    let pid = process.pid();
+    process.reap();
+    let place = images.to_str().unwrap();
+    let described = criuctl(criu)
+        .args(["cpuinfo", "dump", "-D", place])
+        .output()
+        .unwrap();
+    assert!(described.status.success(), "{}", errors(&described));
+    let root = process.root().map(|root| root.to_str().unwrap().to_owned());
+    let root = root.iter().flat_map(|root| ["--root", root]);
+    let root: Vec<&str> = root.collect();
+    let (code, value) = preflight(criu, &[&[place], root.as_slice()].concat());
+    assert_eq!((code, &value["clear"]), (Some(0), &true.into()), "{value}");
+    assert_eq!(value["findings"], serde_json::json!([]), "{value}");
+    assert_eq!(value["not_compared"], serde_json::json!([]), "{value}");
+    let text = criuctl(criu)
+        .args(["preflight", place])
+        .args(&root)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert_eq!(text, "nothing that was compared is in the way\n");
+
+    let count = process.count();
+    let pidfile = directory.join("pid");
+    let restored = criuctl(criu)
+        .args(["restore", "--detach", "-D", place, "--pidfile"])
+        .arg(&pidfile)
+        .args(&root)
+        .output()
+        .unwrap();
+    assert!(restored.status.success(), "{}", errors(&restored));
+    let known = fs::read_to_string(&pidfile).ok();
+    let known = known.and_then(|text| text.trim().parse().ok());
+    process.restored_as(known.unwrap_or(pid));
+    process.wait_for_count_above(count);
+}
+
 #[test]
 fn a_checkpoint_that_nothing_is_in_the_way_of_is_restored() {
     for criu in CriuUnderTest::all() {
         Subreaper::enable();
-        let mut process = Scene::new().open_file().tcp_listener(free_port()).start();
-        process.wait_for_count_above(2);
-        let directory = TempDir::new();
-        let images = directory.make_dir("images");
-        dump(&criu, &process, &images, &[]);
-        let pid = process.pid();
-        process.reap();
-        let place = images.to_str().unwrap();
-        let described = criuctl(&criu)
-            .args(["cpuinfo", "dump", "-D", place])
-            .output()
-            .unwrap();
-        assert!(described.status.success(), "{}", errors(&described));
-        let (code, value) = preflight(&criu, &[place]);
-        assert_eq!((code, &value["clear"]), (Some(0), &true.into()), "{value}");
-        assert_eq!(value["not_compared"], serde_json::json!([]), "{value}");
-        let text = criuctl(&criu).args(["preflight", place]).output().unwrap();
-        let text = String::from_utf8_lossy(&text.stdout).into_owned();
-        assert!(
-            text.ends_with("nothing that was compared is in the way\n"),
-            "{text}"
+        comes_back(&criu, Scene::new().open_file().tcp_listener(free_port()));
+        let tree = Scene::new().threads(2).children(1).zombie().pipe().fifo();
+        comes_back(
+            &criu,
+            tree.udp().unix_sockets().event_files().unlinked_file(),
         );
-
-        let count = process.count();
-        let restored = criuctl(&criu)
-            .args(["restore", "--detach", "-D", place])
-            .output()
-            .unwrap();
-        assert!(restored.status.success(), "{}", errors(&restored));
-        process.restored_as(pid);
-        process.wait_for_count_above(count);
+        let container = Scene::new().namespaces(&Namespace::ALL);
+        comes_back(
+            &criu,
+            container.open_file().tcp_listener(free_port()).pipe(),
+        );
     }
 }
 

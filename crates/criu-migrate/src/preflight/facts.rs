@@ -337,6 +337,18 @@ impl Facts {
         self
     }
 
+    /// Notes a feature that the restore cannot do without, by the names of [`features`](Self::features).
+    pub fn require(&mut self, feature: &str) {
+        if !self.features.iter().any(|known| known == feature) {
+            self.features.push(feature.to_owned());
+        }
+    }
+
+    /// Whether the tree has a namespace of its own of this kind.
+    pub fn owns(&self, namespace: &str) -> bool {
+        self.namespaces.iter().any(|own| own == namespace)
+    }
+
     /// Counts facts that are left out.
     pub(super) fn leave_out(&mut self, check: Check, count: u64) {
         let known = self.left_out.iter_mut().find(|left| left.check == check);

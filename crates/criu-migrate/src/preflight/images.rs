@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::unix::fs::MetadataExt;
 
 use bstr::{BString, ByteSlice};
+use criu::Feature;
 use criu_image::checkpoint::present;
 use criu_image::memory::{Memory, MemoryOptions};
 use criu_image::message::{
@@ -36,7 +37,7 @@ impl Facts {
             ..Self::default()
         };
         if inventory.compress.is_some_and(|mode| mode != 0) {
-            facts.features.push("mem_compression".to_owned());
+            facts.require(Feature::MemoryCompression.name());
         }
         let tasks = checkpoint.tasks()?;
         let host = inventory.root_ids.as_deref();
@@ -48,7 +49,7 @@ impl Facts {
         let mut confined = BTreeSet::new();
         let members: BTreeSet<u32> = tasks.iter().map(|task| task.pid).collect();
         for task in tasks.iter() {
-            facts.take_ids(task.pid, &task.threads);
+            facts.take_id(task.pid);
             let pid = number(task.pid);
             let leader = number(task.sid);
             if !facts.owns("pid") && !members.contains(&task.sid) && leader > 0 {
@@ -60,7 +61,9 @@ impl Facts {
                 });
             }
             for thread in task.threads.iter().chain([&task.pid]) {
+                // Dead tasks have threads without images, whose ids mean nothing.
                 if let Some(core) = present(checkpoint.core(*thread))? {
+                    facts.take_id(*thread);
                     facts.take_core(core.into_value(), &mut confined);
                 }
             }
@@ -129,13 +132,11 @@ impl Facts {
         }
     }
 
-    fn take_ids(&mut self, pid: u32, threads: &[u32]) {
-        for id in threads.iter().chain([&pid]) {
-            let id = number(*id);
-            self.largest_pid = self.largest_pid.max(Some(id));
-            if !self.owns("pid") {
-                self.pids.push(id);
-            }
+    fn take_id(&mut self, id: u32) {
+        let id = number(id);
+        self.largest_pid = self.largest_pid.max(Some(id));
+        if !self.owns("pid") {
+            self.pids.push(id);
         }
     }
 
@@ -184,25 +185,22 @@ impl Facts {
         }
     }
 
-    fn require(&mut self, feature: &str) {
-        if !self.features.iter().any(|known| known == feature) {
-            self.features.push(feature.to_owned());
-        }
-    }
-
     fn take_files(&mut self, checkpoint: &Checkpoint, mounts: &[Entry<MntEntry>]) -> Result<()> {
         let order = byte_order(checkpoint);
         // Files without a name, whose content is in the images or behind another name.
         let remaps = present(checkpoint.many::<RemapFilePathEntry>(ImageKind::RemapFpath, 0))?;
         let remaps = remaps.unwrap_or_default();
-        let remapped: BTreeSet<u32> = remaps.iter().map(|remap| remap.orig_id).collect();
+        let mut remapped: BTreeSet<u32> = remaps.iter().map(|remap| remap.orig_id).collect();
+        let all = checkpoint.files()?;
+        // Terminals are made anew.
+        remapped.extend(all.iter().filter_map(|file| file.tty.as_ref()?.regf_id));
         let taken_along: BTreeSet<u32> = mounts
             .iter()
             .filter(|mount| !is_root(mount) && external_key(mount).is_none())
             .map(|mount| mount.mnt_id)
             .collect();
         let mut files = BTreeMap::new();
-        for entry in checkpoint.files()?.iter() {
+        for entry in all.iter() {
             if entry.r#type == FdTypes::Pidfd {
                 self.require("pidfd");
             }
@@ -510,7 +508,21 @@ mod tests {
             path: "/criu-fixture".into(),
         };
         assert!(groups.contains(&unified), "{groups:?}");
+        // A task that had ended has a thread with an id that means nothing.
         let tree = fixture("tree");
-        assert!(tree.owns("pid") || tree.pids.len() > 1, "{tree:?}");
+        assert_eq!(tree.pids, [29906, 29907, 29908, 29909, 29910, 29911]);
+        assert_eq!(tree.largest_pid, Some(29911));
+        let terminal = fixture("terminal");
+        let named = |path: &str| {
+            terminal
+                .files
+                .iter()
+                .any(|file| file.path.starts_with(path))
+        };
+        assert!(
+            named("/tmp/") && !named("/dev/pts/"),
+            "{:?}",
+            terminal.files
+        );
     }
 }

@@ -75,17 +75,6 @@ impl Facts {
         })
     }
 
-    /// Whether the tree has a namespace of its own of this kind.
-    pub(super) fn owns(&self, kind: &str) -> bool {
-        self.namespaces.iter().any(|own| own == kind)
-    }
-
-    fn need(&mut self, feature: &str) {
-        if !self.features.iter().any(|known| known == feature) {
-            self.features.push(feature.to_owned());
-        }
-    }
-
     fn take_namespaces(&mut self, pids: &[i32]) {
         let ours = namespaces_of(Path::new("/proc/self"));
         let mut own = BTreeSet::new();
@@ -115,7 +104,7 @@ impl Facts {
                 self.capabilities |= bits;
             }
             if field("Seccomp:") == Some("2") {
-                self.need("seccomp");
+                self.require("seccomp");
             }
             let stat = fs::read_to_string(directory(*pid).join("stat")).unwrap_or_default();
             // The name before them stands in parentheses and may hold anything.
@@ -148,7 +137,7 @@ impl Facts {
             }
             for (link, _) in descriptors(*pid) {
                 if link.as_os_str() == "anon_inode:[pidfd]" {
-                    self.need("pidfd");
+                    self.require("pidfd");
                 }
             }
         }

@@ -175,10 +175,7 @@ fn kernel(facts: &Facts, here: &Here, report: &mut Report) {
         .filter(|name| !here.features.contains(*name))
     {
         let finding = Finding::blocks(Check::Kernel, format!("feature {name}"));
-        let finding = finding.values(
-            "there, since the tree uses it",
-            format!("{} without", here.kernel),
-        );
+        let finding = finding.values("there, since the tree uses it", "not there");
         report.findings.push(finding.remedy(remedy(name)));
     }
     let lacking = facts

@@ -153,7 +153,7 @@ fn kernels() {
             facts.features = vec!["pidfd".into(), "lazy_pages".into()];
             here.features.insert("pidfd".into());
         },
-        &["BLOCKS kernel: feature lazy_pages: there, since the tree uses it | 6.1.0 without"],
+        &["BLOCKS kernel: feature lazy_pages: there, since the tree uses it | not there"],
     );
     check(
         |facts, _| facts.source_features = vec!["mem_track".into()],
