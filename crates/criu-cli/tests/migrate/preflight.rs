@@ -191,6 +191,76 @@ fn a_checkpoint_that_nothing_is_in_the_way_of_is_restored() {
 }
 
 #[test]
+fn an_external_mount_has_to_be_named_and_to_be_there() {
+    for criu in CriuUnderTest::all() {
+        Subreaper::enable();
+        let mut process = traveller(Scene::new());
+        let directory = TempDir::new();
+        let images = directory.make_dir("images");
+        let given = directory.make_dir("given");
+        let told = ["--external", "mnt[/tmp]:vol"];
+        dump(
+            &criu,
+            &process,
+            &images,
+            &[&told[..], &["--leave-running"]].concat(),
+        );
+        let (place, root) = (images.to_str().unwrap(), process.root().unwrap().to_owned());
+        let root = ["--root", root.to_str().unwrap()];
+        let object = "external mount vol at /tmp";
+        let needed = "something to mount";
+        let (code, value) = preflight(&criu, &[&[place], &root[..]].concat());
+        assert_eq!(code, Some(1));
+        assert_eq!(
+            blocking(&value, "mounts"),
+            [[object, needed, "none is named"]]
+        );
+        let gone = ["--external", "mnt[vol]:/nowhere"];
+        let (_, value) = preflight(&criu, &[&[place], &root[..], &gone].concat());
+        let said = [object, needed, "/nowhere is not there"];
+        assert_eq!(blocking(&value, "mounts"), [said]);
+
+        // The same of the running tree, asked of a receiver.
+        let pid = process.pid().to_string();
+        let over = format!(
+            "CRIU={} {} migrate receive --stdio {} {}",
+            criu.path().display(),
+            env!("CARGO_BIN_EXE_criuctl"),
+            root.join(" "),
+            gone.join(" "),
+        );
+        let asked = criuctl(&criu)
+            .args(["--json", "migrate", "send", &pid, "--over", &over])
+            .args(["--preflight-only", told[0], told[1]])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&asked.stdout);
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(blocking(&value, "mounts"), [said], "{value}");
+
+        signal(process.pid(), Signal::KILL);
+        process.reap();
+        let named = format!("mnt[vol]:{}", given.display());
+        let named = ["--external", named.as_str()];
+        let (code, value) = preflight(&criu, &[&[place], &root[..], &named].concat());
+        assert_eq!(code, Some(0), "{value}");
+        let restored = criuctl(&criu)
+            .args(["--json", "restore", "--detach", "-D", place])
+            .args(root)
+            .args(named)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&restored.stdout).into_owned();
+        assert!(restored.status.success(), "{text}");
+        let value: Value = serde_json::from_str(&text).unwrap();
+        let count = process.count();
+        let pid = value["pid"].as_u64().unwrap();
+        process.restored_as(u32::try_from(pid).unwrap());
+        process.wait_for_count_above(count);
+    }
+}
+
+#[test]
 fn control_characters_in_names_are_made_visible() {
     let Some(criu) = CriuUnderTest::newest() else {
         return;

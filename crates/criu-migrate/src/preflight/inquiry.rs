@@ -69,14 +69,15 @@ impl<'a> Preflight<'a> {
     /// When the facts are such as no honest source sends, or CRIU cannot be reached.
     pub fn compare(&self, facts: &Facts) -> Result<Report> {
         facts.check_bounds()?;
+        let facts = facts.without(self.ignore);
         let here = Here::look(
-            facts,
+            &facts,
             self.criu,
             self.restore,
             self.work_dir,
             self.room_bytes,
         )?;
-        let mut report = compare(facts, &here);
+        let mut report = compare(&facts, &here);
         report
             .findings
             .retain(|finding| !self.ignore.contains(&finding.check));
