@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use criu_testkit::{CriuUnderTest, Namespace, Scene, Subreaper, TempDir, TestProcess};
 use rustix::process::Signal;
@@ -187,6 +189,75 @@ fn a_checkpoint_that_nothing_is_in_the_way_of_is_restored() {
             &criu,
             container.open_file().tcp_listener(free_port()).pipe(),
         );
+    }
+}
+
+/// Where the bytes of a program's build id are.
+fn build_id_at(program: &[u8]) -> usize {
+    let note = b"\x14\0\0\0\x03\0\0\0GNU\0";
+    let at = program.windows(note.len()).position(|bytes| bytes == note);
+    at.unwrap() + note.len()
+}
+
+#[test]
+fn a_program_that_is_another_build_or_has_other_permissions_is_named() {
+    for criu in CriuUnderTest::all() {
+        let directory = TempDir::new();
+        let program = directory.join("program");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let mut child = Command::new("setsid")
+            .args([program.as_os_str(), "1000".as_ref()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let link = format!("/proc/{}/exe", child.id());
+        while fs::read_link(&link).is_ok_and(|exe| exe != program) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let images = directory.make_dir("images");
+        let dumped = criuctl(&criu)
+            .args(["dump", &child.id().to_string(), "-D"])
+            .arg(&images)
+            .output()
+            .unwrap();
+        let _ = child.kill();
+        child.wait().unwrap();
+        assert!(dumped.status.success(), "{}", errors(&dumped));
+        let place = images.to_str().unwrap();
+        let named = program.to_str().unwrap();
+        let (code, value) = preflight(&criu, &[place]);
+        assert_eq!(code, Some(0), "{value}");
+
+        let original = fs::read(&program).unwrap();
+        let mut other = original.clone();
+        other[build_id_at(&original)] ^= 0xff;
+        fs::write(&program, &other).unwrap();
+        let (code, value) = preflight(&criu, &[place]);
+        let found = blocking(&value, "files");
+        assert_eq!((code, found.len()), (Some(1), 1), "{value}");
+        let [object, wanted, other] = &found[0];
+        assert_eq!(object, named);
+        assert!(wanted.starts_with("build id ") && other.starts_with("build id "));
+        assert!(wanted != other && wanted.len() == other.len(), "{value}");
+        let restored = criuctl(&criu)
+            .args(["restore", "--detach", "-D", place])
+            .output()
+            .unwrap();
+        assert_eq!(restored.status.code(), Some(1), "CRIU does not agree");
+        let said = errors(&restored);
+        assert!(said.to_lowercase().contains("build-id"), "{said}");
+
+        fs::write(&program, &original).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let (_, value) = preflight(&criu, &[place]);
+        let permissions = [named, "permissions 0755", "permissions 0700"];
+        assert_eq!(blocking(&value, "files"), [permissions]);
+        // What the failed restore made may not be gone yet.
+        let skip = ["--skip-file-rwx-check", "--ignore", "pids"];
+        let (code, value) = preflight(&criu, &[&[place], &skip[..]].concat());
+        assert_eq!(code, Some(0), "{value}");
     }
 }
 
