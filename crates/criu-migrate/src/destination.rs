@@ -128,7 +128,7 @@ impl Destination {
         let mut preflight = Preflight::new(&self.criu, &self.restore, &self.work_dir);
         preflight.room_bytes = Some(room_bytes);
         preflight.ignore = &self.ignore;
-        preflight.answer(&offer, asks, connection, watch)?;
+        preflight.answer(&ours, &offer, asks, connection, watch)?;
         watch.tell(Happening::Agreed { host: offer.host });
         connection.say(&Message::Accept(Box::new(ours)))?;
         match connection.hear("its next step", self.timing.answer, watch)? {

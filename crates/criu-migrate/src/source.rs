@@ -313,8 +313,9 @@ impl Source {
     }
 
     fn offer(&self, pid: i32) -> Result<Offer> {
-        let facts = Facts::of_running(pid, &self.dump, &self.criu, &self.work_dir)?;
-        let mut offer = Offer::new(host::here(&self.criu)?, facts.fit());
+        let host = host::here(&self.criu)?;
+        let facts = Facts::of_running_on(&host, pid, &self.dump, &self.criu, &self.work_dir)?;
+        let mut offer = Offer::new(host, facts.fit());
         offer.needs = Needs::of_dump(&self.dump);
         offer.ignore.clone_from(&self.ignore);
         Ok(offer)

@@ -21,6 +21,7 @@ use super::running::cgroup_lines;
 use super::socket_table::bound_sockets;
 use crate::error::Result;
 use crate::host;
+use crate::message::Host;
 use crate::tree::exists;
 
 /// A file that was looked for.
@@ -118,10 +119,22 @@ impl Here {
         room_bytes: Option<u64>,
     ) -> Result<Self> {
         let host = host::here(criu)?;
+        Self::look_as(&host, facts, criu, restore, work_dir, room_bytes)
+    }
+
+    /// The same, when it is known how this host presents itself.
+    pub(super) fn look_as(
+        host: &Host,
+        facts: &Facts,
+        criu: &Criu,
+        restore: &Restore,
+        work_dir: &Path,
+        room_bytes: Option<u64>,
+    ) -> Result<Self> {
         let mut here = Self {
-            criu: host.criu,
-            architecture: host.architecture,
-            kernel: host.kernel,
+            criu: host.criu.clone(),
+            architecture: host.architecture.clone(),
+            kernel: host.kernel.clone(),
             page_size_bytes: host.page_size_bytes,
             skip_permissions: restore.skip_file_rwx_check,
             replaces_profile: restore.lsm_profile.is_some(),

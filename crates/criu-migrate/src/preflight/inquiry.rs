@@ -13,7 +13,7 @@ use crate::connection::Connection;
 use crate::conversation::Party;
 use crate::error::{Error, Result};
 use crate::host;
-use crate::message::{Message, Offer};
+use crate::message::{Host, Message, Offer};
 use crate::timing::Timing;
 use crate::transport::Transport;
 use crate::watch::{Happening, Watch};
@@ -69,8 +69,13 @@ impl<'a> Preflight<'a> {
     /// When the facts are such as no honest source sends, or CRIU cannot be reached.
     pub fn compare(&self, facts: &Facts) -> Result<Report> {
         facts.check_bounds()?;
+        self.compare_as(&host::here(self.criu)?, facts)
+    }
+
+    fn compare_as(&self, ours: &Host, facts: &Facts) -> Result<Report> {
         let facts = facts.without(self.ignore);
-        let here = Here::look(
+        let here = Here::look_as(
+            ours,
             &facts,
             self.criu,
             self.restore,
@@ -97,6 +102,7 @@ impl<'a> Preflight<'a> {
     /// [`Error::Refused`] when something blocks, [`Error::OnlyAsked`] when there is nothing more to do.
     pub(crate) fn answer(
         &self,
+        ours: &Host,
         offer: &Offer,
         asks: Asks,
         connection: &mut Connection,
@@ -122,14 +128,11 @@ impl<'a> Preflight<'a> {
             ignore: &ignore,
             ..*self
         };
-        let report = match preflight.compare(&facts) {
-            // Whoever sends such facts is no source of ours; the next one may be.
-            Err(error @ Error::Facts(_)) => {
-                let source = Box::new(error);
-                return Err(Error::Stranger { source });
-            }
-            report => report?.fit(),
-        };
+        // Whoever sends such facts is no source of ours; the next one may be.
+        facts.check_bounds().map_err(|problem| Error::Stranger {
+            source: Box::new(problem.into()),
+        })?;
+        let report = preflight.compare_as(ours, &facts)?.fit();
         if !report.is_empty() {
             let report = report.clone();
             watch.tell(Happening::Findings { report });

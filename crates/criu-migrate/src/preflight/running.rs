@@ -19,6 +19,7 @@ use super::processor;
 use super::socket_table::bound_sockets;
 use crate::error::{Error, Result};
 use crate::host;
+use crate::message::Host;
 use crate::tree::Tree;
 
 impl Facts {
@@ -29,8 +30,19 @@ impl Facts {
     ///
     /// When there is no such process, or CRIU cannot be reached.
     pub fn of_running(pid: i32, dump: &Dump, criu: &Criu, work_dir: &Path) -> Result<Self> {
+        Self::of_running_on(&host::here(criu)?, pid, dump, criu, work_dir)
+    }
+
+    /// The same, when it is known how this host presents itself.
+    pub(crate) fn of_running_on(
+        host: &Host,
+        pid: i32,
+        dump: &Dump,
+        criu: &Criu,
+        work_dir: &Path,
+    ) -> Result<Self> {
         let tree = Tree::of(pid).map_err(Error::io(format!("look at process {pid}")))?;
-        let mut facts = Self::of_machine(criu, work_dir)?;
+        let mut facts = Self::of_host(host, criu, work_dir)?;
         // Version 3 is what has compressed pages.
         facts.image_version = Some(if dump.compression.is_some() { 3 } else { 2 });
         facts.memory_bytes = tree.resident_bytes();
@@ -56,7 +68,10 @@ impl Facts {
     ///
     /// When CRIU cannot be reached.
     pub fn of_machine(criu: &Criu, work_dir: &Path) -> Result<Self> {
-        let host = host::here(criu)?;
+        Self::of_host(&host::here(criu)?, criu, work_dir)
+    }
+
+    fn of_host(host: &Host, criu: &Criu, work_dir: &Path) -> Result<Self> {
         let features = criu.features().map(|features| {
             features
                 .iter()
@@ -64,10 +79,10 @@ impl Facts {
                 .collect()
         });
         Ok(Self {
-            criu: Some(host.criu),
-            architecture: Some(host.architecture),
+            criu: Some(host.criu.clone()),
+            architecture: Some(host.architecture.clone()),
             page_size_bytes: Some(host.page_size_bytes),
-            kernel: Some(host.kernel),
+            kernel: Some(host.kernel.clone()),
             processor: processor::describe(criu, work_dir)?,
             // What it lacks is then not compared.
             source_features: features.unwrap_or_default(),

@@ -23,11 +23,12 @@ pub(super) fn compare(facts: &Facts, here: &Here, report: &mut Report) {
             SocketSeen::Inet { local, .. } => {
                 let address = local.ip();
                 if here.foreign_addresses.contains(&address) && foreign.insert(address) {
-                    let finding = Finding::blocks(Check::Sockets, format!("address {address}"));
+                    // A hook before the restore may bring it along.
+                    let finding = Finding::warns(Check::Sockets, format!("address {address}"));
                     let finding =
                         finding.values("an address of this host", "none of its addresses");
                     report.findings.push(finding.remedy(
-                        "move the address along (--action-script), or start the tree in a network namespace of its own",
+                        "have it move along before the restore (--action-script), or start the tree in a network namespace of its own",
                     ));
                 }
             }

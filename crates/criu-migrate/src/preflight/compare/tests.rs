@@ -551,7 +551,7 @@ fn addresses_and_names_of_sockets() {
                 .push(inet(Protocol::Tcp, "192.0.2.1:81", None));
             here.foreign_addresses.insert(local.ip());
         },
-        &["BLOCKS sockets: address 192.0.2.1: an address of this host | none of its addresses"],
+        &["warns sockets: address 192.0.2.1: an address of this host | none of its addresses"],
     );
     let unix = |name: &str| SocketSeen::Unix { name: name.into() };
     check(
