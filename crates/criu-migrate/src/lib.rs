@@ -34,7 +34,7 @@
 //! - [`Source`] and [`Destination`] are the two sides; [`Watch`] sees their [`Event`]s and calls them off.
 //! - [`transport`] has the ways to the other host; [`Timing`] how long each side waits.
 //! - [`Message`] and [`Stage`] are the conversation, [`frame`] its wire form.
-//! - [`preflight`] compares the two sides before anything is touched.
+//! - [`preflight`] compares what a tree needs, running or in images, with what a host has.
 //! - [`policy`] decides after each round of pre-copy. It stands by itself: rounds are not made yet.
 //!
 //! This crate prints nothing, and does not encrypt: use a transport that does, such as `ssh`.

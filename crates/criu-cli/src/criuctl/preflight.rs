@@ -179,7 +179,6 @@ fn there(
 fn facts_of(images: &Path) -> Result<Facts, Problem> {
     let read = Checkpoint::open(images).and_then(|checkpoint| Facts::of_images(&checkpoint));
     read.map_err(|error| Problem::Images {
-        path: images.to_owned(),
         source: Box::new(error),
     })
 }

@@ -1,7 +1,6 @@
 //! Results and failures, for people and for machines.
 
 use std::io::{self, stderr};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -35,11 +34,9 @@ pub(super) enum Problem {
         source: io::Error,
     },
     /// Images cannot be read.
-    #[error("cannot read the checkpoint {}", .path.display())]
+    #[error("cannot read the checkpoint")]
     Images {
-        /// Where they are.
-        path: PathBuf,
-        /// Why not.
+        /// Why not; says where.
         source: Box<criu_image::Error>,
     },
     /// No answer to a question could be had.

@@ -171,6 +171,11 @@ impl Here {
             .flatten();
         self.namespaces = entries
             .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|kind| {
+                // A limit of none is as good as none.
+                let limit = format!("/proc/sys/user/max_{kind}_namespaces");
+                !fs::read_to_string(limit).is_ok_and(|limit| limit.trim() == "0")
+            })
             .collect();
         let text = fs::read_to_string("/proc/filesystems").unwrap_or_default();
         let last = |line: &str| Some(line.rsplit('\t').next()?.to_owned());

@@ -525,4 +525,48 @@ mod tests {
             terminal.files
         );
     }
+
+    #[test]
+    fn damaged_images_are_errors_or_other_facts_and_no_panic() {
+        let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/4.3");
+        let mut state = 7_u64;
+        let mut random = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        for set in ["tree", "unix", "cgroup", "container"] {
+            let copy = criu_testkit::TempDir::new();
+            let mut images = Vec::new();
+            for entry in std::fs::read_dir(fixtures.join(set)).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                let bytes = std::fs::read(fixtures.join(set).join(&name)).unwrap();
+                std::fs::write(copy.join(&name), &bytes).unwrap();
+                if name.ends_with(".img") && !name.starts_with("pages-") && bytes.len() > 8 {
+                    images.push((name, bytes));
+                }
+            }
+            let read = || Facts::of_images(&Checkpoint::open(copy.path()).unwrap());
+            read().unwrap();
+            for _ in 0..150 {
+                let (name, sound) = &images[random(images.len())];
+                let mut damaged = sound.clone();
+                for _ in 0..=random(3) {
+                    let at = random(damaged.len());
+                    match random(3) {
+                        0 => damaged.truncate(at.max(1)),
+                        1 => damaged[at] ^= 1 << random(8),
+                        _ => damaged.insert(at, u8::try_from(random(256)).unwrap()),
+                    }
+                }
+                std::fs::write(copy.join(name), &damaged).unwrap();
+                if let Ok(facts) = read() {
+                    let bytes = serde_json::to_vec(&facts.fit()).unwrap();
+                    assert!(bytes.len() < crate::frame::CONTROL_BYTES_MAX);
+                }
+                std::fs::write(copy.join(name), sound).unwrap();
+            }
+        }
+    }
 }

@@ -157,7 +157,7 @@ fn kernel(facts: &Facts, here: &Here, report: &mut Report) {
         let finding = Finding::blocks(Check::Kernel, format!("{kind} namespaces"));
         let finding = finding.values("a kernel that has them", format!("{} without", here.kernel));
         report.findings.push(
-            finding.remedy("use a kernel built with this kind of namespace on the destination"),
+            finding.remedy("use a kernel built with this kind of namespace on the destination, and allow some (sysctl user.max_*_namespaces)"),
         );
     }
     let remedy = |name: &str| {
