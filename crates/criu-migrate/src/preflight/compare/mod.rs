@@ -156,9 +156,10 @@ fn kernel(facts: &Facts, here: &Here, report: &mut Report) {
     {
         let finding = Finding::blocks(Check::Kernel, format!("{kind} namespaces"));
         let finding = finding.values("a kernel that has them", format!("{} without", here.kernel));
-        report.findings.push(
-            finding.remedy("use a kernel built with this kind of namespace on the destination, and allow some (sysctl user.max_*_namespaces)"),
-        );
+        report.findings.push(finding.remedy(
+            "use a kernel built with this kind of namespace on the destination, and allow some (sysctl \
+             user.max_*_namespaces)",
+        ));
     }
     let remedy = |name: &str| {
         let known = Feature::ALL
@@ -245,7 +246,8 @@ fn session(facts: &Facts, report: &mut Report) {
             "one that may stay behind",
         );
         report.findings.push(finding.remedy(
-            "start the program without a terminal (`setsid`, standard streams redirected) unless the tree holds both ends",
+            "start the program without a terminal (`setsid`, standard streams redirected) unless the tree holds both \
+             ends",
         ));
     }
 }
@@ -415,7 +417,8 @@ fn credentials(facts: &Facts, here: &Here, report: &mut Report) {
         format!("{:#x}", here.capabilities),
     );
     report.findings.push(finding.remedy(format!(
-        "restore with those capabilities too (missing are the bits {lacking:#x}; in a container: --cap-add, or --privileged)"
+        "restore with those capabilities too (missing are the bits {lacking:#x}; in a container: --cap-add, or \
+         --privileged)"
     )));
 }
 

@@ -28,7 +28,8 @@ pub(super) fn compare(facts: &Facts, here: &Here, report: &mut Report) {
                     let finding =
                         finding.values("an address of this host", "none of its addresses");
                     report.findings.push(finding.remedy(
-                        "have it move along before the restore (--action-script), or start the tree in a network namespace of its own",
+                        "have it move along before the restore (--action-script), or start the tree in a network \
+                         namespace of its own",
                     ));
                 }
             }
