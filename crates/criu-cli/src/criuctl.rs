@@ -10,6 +10,7 @@ mod interrupt;
 mod migrate;
 mod page_server;
 mod pre_dump;
+mod preflight;
 mod report;
 mod restore;
 mod script;
@@ -83,6 +84,7 @@ enum Verb {
     #[command(subcommand)]
     Cpuinfo(cpuinfo::Verb),
     Explain(explain::Arguments),
+    Preflight(Box<preflight::Arguments>),
     #[command(subcommand)]
     Migrate(migrate::Verb),
     /// Print a completion script for a shell
@@ -111,6 +113,7 @@ pub fn main() -> ExitCode {
         Verb::PageServer(arguments) => page_server::run(&global, &arguments),
         Verb::Cpuinfo(verb) => cpuinfo::run(&global, &verb),
         Verb::Explain(arguments) => explain::run(&global, &arguments),
+        Verb::Preflight(arguments) => preflight::run(&global, &arguments),
         Verb::Migrate(verb) => migrate::run(&global, verb),
         Verb::Completions { shell } => {
             let mut script = Vec::new();

@@ -4,15 +4,17 @@
 //! where they are. A message out of turn is an [`OutOfTurn`], whoever says it.
 //!
 //! ```text
-//!                                     ┌──D round-stored── RoundEnding ◀──S round-done──┐
-//!                                     ▼                                                │
-//! Opening ──S offer──▶ Offered ──D accept──▶ Accepted ──S open-pages──▶ PageServerAsked │
-//!                         └─D refuse─▶ Over     │ S image                    │ D pages-ready
-//!                                               └───────────────────────▶    ▼         │
-//!   Held ◀──D restored── Restoring ◀──S complete── Copying ⟲ S image, image data, end ──┘
-//!    │ S commit
-//!    ▼
-//! Committing ──D committed──▶ Over, or, when pages follow, Filling ──D filled──▶ Over
+//!    ┌─S inspect─▶ Inspected ──D findings──▶ Over
+//!    │                           ┌──D round-stored── RoundEnding ◀──S round-done──┐
+//!    │                           ▼                                                │
+//! Opening ─S offer▶ Offered ─D accept─▶ Accepted ─S open-pages─▶ PageServerAsked    │
+//!                    │   │       ▲        │ S image                │ D pages-ready    │
+//!         D findings ▼   │       │        └────────────────────▶   ▼                  │
+//!                  Compared ─────┘                              Copying ⟲ S image ────┘
+//!                        └ D refuse ─▶ Over                        │ S complete
+//!                                                                  ▼
+//!              Committing ◀─S commit── Held ◀─D restored───── Restoring
+//!                  └─D committed─▶ Over, or, when pages follow, Filling ─D filled─▶ Over
 //!
 //! abort (S or D) ─▶ Over, from every state but: Opening; and Committing, where only D may say it
 //! ```
@@ -58,8 +60,12 @@ impl fmt::Display for Party {
 pub enum Stage {
     /// Connected; nothing was said yet.
     Opening,
+    /// The source only asks whether a tree would be taken.
+    Inspected,
     /// The source made its offer.
     Offered,
+    /// The destination said what it found, and not yet whether it accepts.
+    Compared,
     /// The destination accepts; or a round of pre-copy is over.
     Accepted,
     /// The source wants a page server.
@@ -82,9 +88,11 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Opening,
+        Self::Inspected,
         Self::Offered,
+        Self::Compared,
         Self::Accepted,
         Self::PageServerAsked,
         Self::Copying,
@@ -110,8 +118,11 @@ impl Stage {
         use Party::{Destination, Source};
         Ok(match (self, speaker, message) {
             (Self::Opening, Source, Message::Offer(_)) => Self::Offered,
-            (Self::Offered, Destination, Message::Accept(_)) => Self::Accepted,
-            (Self::Offered, Destination, Message::Refuse { .. }) => Self::Over,
+            (Self::Opening, Source, Message::Inspect(_)) => Self::Inspected,
+            (Self::Inspected, Destination, Message::Findings(_)) => Self::Over,
+            (Self::Offered, Destination, Message::Findings(_)) => Self::Compared,
+            (Self::Offered | Self::Compared, Destination, Message::Accept(_)) => Self::Accepted,
+            (Self::Offered | Self::Compared, Destination, Message::Refuse { .. }) => Self::Over,
             (Self::Accepted, Source, Message::OpenPages) => Self::PageServerAsked,
             (Self::PageServerAsked, Destination, Message::PagesReady) => Self::Copying,
             (Self::Copying, Source, Message::RoundDone) => Self::RoundEnding,
@@ -144,7 +155,8 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Opening => "opening the conversation",
-            Self::Offered => "offering the tree",
+            Self::Inspected => "asking what differs",
+            Self::Offered | Self::Compared => "offering the tree",
             Self::Accepted => "preparing the copy",
             Self::PageServerAsked => "starting the page server",
             Self::Copying => "copying",
@@ -196,14 +208,14 @@ pub(crate) fn one_of_each() -> Vec<Message> {
     let offer = Offer {
         host: host.clone(),
         needs: Needs::default(),
-        pids: vec![1],
-        resident_bytes: 0,
-        files: Vec::new(),
-        processor: Vec::new(),
+        facts: crate::preflight::Facts::default(),
+        ignore: Vec::new(),
     };
     let reason = || "because".to_owned();
     vec![
-        Message::Offer(Box::new(offer)),
+        Message::Offer(Box::new(offer.clone())),
+        Message::Inspect(Box::new(offer)),
+        Message::Findings(Box::default()),
         Message::Accept(Box::new(host)),
         Message::Refuse { reason: reason() },
         Message::OpenPages,
@@ -239,6 +251,15 @@ mod tests {
     /// that follow, is looked at below.)
     const LEGAL: &[(Stage, Party, &str, Stage)] = &[
         (Stage::Opening, S, "offer", Stage::Offered),
+        (Stage::Opening, S, "inspect", Stage::Inspected),
+        (Stage::Inspected, D, "findings", Stage::Over),
+        (Stage::Inspected, S, "abort", Stage::Over),
+        (Stage::Inspected, D, "abort", Stage::Over),
+        (Stage::Offered, D, "findings", Stage::Compared),
+        (Stage::Compared, D, "accept", Stage::Accepted),
+        (Stage::Compared, D, "refuse", Stage::Over),
+        (Stage::Compared, S, "abort", Stage::Over),
+        (Stage::Compared, D, "abort", Stage::Over),
         (Stage::Offered, D, "accept", Stage::Accepted),
         (Stage::Offered, D, "refuse", Stage::Over),
         (Stage::Offered, S, "abort", Stage::Over),

@@ -7,6 +7,7 @@ use crate::conversation::{OutOfTurn, Party};
 use crate::frame::FrameError;
 use crate::mode::Unavailable;
 use crate::policy::Reason;
+use crate::preflight::FactsProblem;
 
 /// The result of an operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -94,6 +95,14 @@ pub enum Error {
         /// Why, and what to do.
         reason: String,
     },
+
+    /// A peer describes what its tree needs in a way that is not taken.
+    #[error("what the tree needs cannot be compared: {0}")]
+    Facts(#[from] FactsProblem),
+
+    /// The source only asked what differs here, and was answered: no tree came.
+    #[error("the source only asked what differs here")]
+    OnlyAsked,
 
     /// The peer gave up.
     #[error("the {by} gave up: {reason}")]

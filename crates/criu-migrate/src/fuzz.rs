@@ -7,11 +7,12 @@ use crate::compression::Compression;
 use crate::conversation::{Party, Stage};
 use crate::encoder::{Encoder, Traffic};
 use crate::frame::{
-    Block, Channel, Frame, HEADER_BYTES, Header, Operation, PREAMBLE_BYTES, decode_preamble,
-    encode_preamble,
+    Block, CONTROL_BYTES_MAX, Channel, Frame, HEADER_BYTES, Header, Operation, PREAMBLE_BYTES,
+    decode_preamble, encode_preamble,
 };
 use crate::images_dir::ImageName;
 use crate::message::Message;
+use crate::preflight::{Here, compare};
 use crate::window::Expander;
 
 /// Takes bytes for what a peer sends: a preamble, then frames, then messages in them.
@@ -70,6 +71,13 @@ pub fn migrate_message(bytes: &[u8]) {
                 !name.contains(['/', '\0']) && name != ".." && name != ".",
                 "{name}"
             );
+        }
+        if let Message::Offer(offer) | Message::Inspect(offer) = &message
+            && offer.facts.check_bounds().is_ok()
+        {
+            let report = compare(&offer.facts, &Here::default()).fit();
+            let findings = Message::Findings(Box::new(report)).encode();
+            assert!(findings.len() < CONTROL_BYTES_MAX, "{}", findings.len());
         }
         let next = [Party::Source, Party::Destination]
             .into_iter()
@@ -189,7 +197,8 @@ fn block(operations: &[Operation], codec: Codec, literal_bytes: usize, payload: 
 /// Streams worth starting from: the conversation of a migration, whole.
 pub fn seeds() -> Vec<Vec<u8>> {
     let texts = [
-        r#"{"say":"offer","host":{"name":"a","architecture":"x86_64","kernel":"6","page_size_bytes":4096,"criu":"4.3"},"needs":{"file_locks":true},"pids":[5],"resident_bytes":1}"#,
+        r#"{"say":"offer","host":{"name":"a","architecture":"x86_64","kernel":"6","page_size_bytes":4096,"criu":"4.3"},"needs":{"file_locks":true},"pids":[5],"memory_bytes":1,"namespaces":["time"],"files":[{"path":"/lib/../x","mode":33261,"len_bytes":9,"build_id":"ab"}],"mounts":[{"mountpoint":"/d","fstype":"ext4","role":{"external":"k"}}],"sockets":[{"family":"inet","protocol":"tcp","local":"[::1]:80","remote":"[::2]:1"},{"family":"unix","name":"@x"}],"cgroups":[{"hierarchy":"cpu","path":"/"}],"lsm":{"module":"selinux","profiles":["x"]},"left_out":[{"check":"files","count":1}],"ignore":["pids"]}"#,
+        r#"{"say":"findings","findings":[{"check":"files","object":"/x","wanted":"there","found":"missing","severity":"blocks","remedy":"copy it"}],"not_compared":[{"check":"lsm","why":"because"}],"left_out":1}"#,
         r#"{"say":"accept","name":"a","architecture":"x86_64","kernel":"6","page_size_bytes":4096,"criu":"4.3"}"#,
         r#"{"say":"open-pages"}"#,
         r#"{"say":"pages-ready"}"#,
@@ -275,9 +284,9 @@ mod tests {
         let seeds = seeds();
         let conversation = seeds.last().unwrap();
         let frames = frames(&conversation[PREAMBLE_BYTES..]);
-        assert_eq!(frames.len(), 16 * 6);
+        assert_eq!(frames.len(), 17 * 6);
         let mut stage = Stage::Opening;
-        let turns = [0, 1, 0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1, 1]
+        let turns = [0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1, 1]
             .map(|n| [Party::Source, Party::Destination][n]);
         for (frame, speaker) in frames.iter().step_by(6).zip(turns) {
             let Frame::Control(body) = frame else {

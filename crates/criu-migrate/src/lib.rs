@@ -34,8 +34,8 @@
 //! - [`Source`] and [`Destination`] are the two sides; [`Watch`] sees their [`Event`]s and calls them off.
 //! - [`transport`] has the ways to the other host; [`Timing`] how long each side waits.
 //! - [`Message`] and [`Stage`] are the conversation, [`frame`] its wire form.
-//! - [`preflight`] compares the two sides before anything is touched.
 //! - [`mode`] chooses how memory moves; [`policy`] decides after each round of pre-copy.
+//! - [`preflight`] compares what a tree needs, running or in images, with what a host has.
 //!
 //! This crate prints nothing, and encrypts nothing by itself: use a transport that does, such as `transport::tls`
 //! (feature `tls`) or a command like `ssh`.

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::preflight::FileSeen;
+use crate::preflight::{Check, Facts, Report};
 
 /// A control message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,10 @@ use crate::preflight::FileSeen;
 pub enum Message {
     /// Source: here is a tree that wants to move.
     Offer(Box<Offer>),
+    /// Source: would such a tree be taken? Nothing follows it.
+    Inspect(Box<Offer>),
+    /// Destination: what it found before it answers an offer; or its whole answer to `Inspect`.
+    Findings(Box<Report>),
     /// Destination: it may come.
     Accept(Box<Host>),
     /// Destination: it may not, and nothing was touched.
@@ -80,17 +84,24 @@ pub struct Offer {
     pub host: Host,
     /// What the restore has to be told because the dump was told so.
     pub needs: Needs,
-    /// Process ids the tree must get back on the destination; empty for a tree in a pid namespace of its
-    /// own, which takes its ids along.
-    pub pids: Vec<i32>,
-    /// How much memory the tree has resident, in bytes: what the destination should have room for.
-    pub resident_bytes: u64,
-    /// Files the tree uses and does not take along; not more than fit into a message.
+    /// What the tree needs on the destination; not more than fits into a message.
+    #[serde(flatten)]
+    pub facts: Facts,
+    /// What the source's user says need not be compared.
     #[serde(default)]
-    pub files: Vec<FileSeen>,
-    /// The features of the source's processor, in CRIU's own image form; empty if it cannot tell them.
-    #[serde(default)]
-    pub processor: Vec<u8>,
+    pub ignore: Vec<Check>,
+}
+
+impl Offer {
+    /// Offers a tree that needs `facts`, from `host`.
+    pub fn new(host: Host, facts: Facts) -> Self {
+        Self {
+            host,
+            needs: Needs::default(),
+            facts,
+            ignore: Vec::new(),
+        }
+    }
 }
 
 /// A machine and its CRIU.
@@ -173,6 +184,8 @@ impl Message {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Offer(_) => "offer",
+            Self::Inspect(_) => "inspect",
+            Self::Findings(_) => "findings",
             Self::Accept(_) => "accept",
             Self::Refuse { .. } => "refuse",
             Self::OpenPages => "open-pages",
@@ -245,6 +258,7 @@ mod tests {
             panic!("no offer");
         };
         assert!(offer.needs.file_locks && !offer.needs.tcp_established);
+        assert_eq!(offer.facts.pids, [5]);
     }
 
     #[test]

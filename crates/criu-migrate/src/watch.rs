@@ -11,6 +11,7 @@ use crate::conversation::Stage;
 use crate::message::Host;
 use crate::mode::Mode;
 use crate::policy::Verdict;
+use crate::preflight::Report;
 use crate::source::RoundReport;
 use crate::units::microseconds;
 
@@ -71,6 +72,12 @@ pub enum Happening {
     },
     /// What the policy made of the rounds so far.
     Decided(Verdict),
+    /// The destination compared what the tree needs with what it has, and found something to say.
+    Findings {
+        /// What.
+        #[serde(flatten)]
+        report: Report,
+    },
     /// CRIU begins to freeze the tree.
     Freezing,
     /// All memory is on the destination; so many bytes of it.

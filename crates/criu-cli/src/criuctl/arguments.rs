@@ -56,9 +56,8 @@ pub(super) struct SettingsArguments {
     /// CRIU runs without root, on CAP_CHECKPOINT_RESTORE alone
     #[arg(long)]
     unprivileged: bool,
-    /// Processor features that must match (can be repeated)
-    #[arg(long, value_name = "CAP", value_enum, value_delimiter = ',')]
-    cpu_cap: Vec<CpuCap>,
+    #[command(flatten)]
+    processor: ProcessorArguments,
     /// An option of a plugin (since CRIU 4.3; can be repeated)
     #[arg(long, value_name = "PLUGIN.NAME[=VALUE]")]
     plugin_option: Vec<String>,
@@ -96,19 +95,34 @@ impl SettingsArguments {
         settings.config_file.clone_from(&self.config);
         settings.unprivileged = self.unprivileged;
         settings.plugin_options.clone_from(&self.plugin_option);
-        if !self.cpu_cap.is_empty() {
-            let mut capabilities = CpuCapabilities::NONE;
-            for word in &self.cpu_cap {
-                match word {
-                    CpuCap::Fpu => capabilities.fpu = true,
-                    CpuCap::Cpu => capabilities.cpu = true,
-                    CpuCap::Ins => capabilities.instructions = true,
-                    CpuCap::All => capabilities = CpuCapabilities::ALL,
-                    CpuCap::None => capabilities = CpuCapabilities::NONE,
-                }
-            }
-            settings.cpu_capabilities = Some(capabilities);
+        self.processor.apply(settings);
+    }
+}
+
+/// How processors are compared.
+#[derive(Debug, Args)]
+pub(super) struct ProcessorArguments {
+    /// Processor features that must match (can be repeated)
+    #[arg(long, value_name = "CAP", value_enum, value_delimiter = ',')]
+    cpu_cap: Vec<CpuCap>,
+}
+
+impl ProcessorArguments {
+    pub(super) fn apply(&self, settings: &mut Settings) {
+        if self.cpu_cap.is_empty() {
+            return;
         }
+        let mut capabilities = CpuCapabilities::NONE;
+        for word in &self.cpu_cap {
+            match word {
+                CpuCap::Fpu => capabilities.fpu = true,
+                CpuCap::Cpu => capabilities.cpu = true,
+                CpuCap::Ins => capabilities.instructions = true,
+                CpuCap::All => capabilities = CpuCapabilities::ALL,
+                CpuCap::None => capabilities = CpuCapabilities::NONE,
+            }
+        }
+        settings.cpu_capabilities = Some(capabilities);
     }
 }
 

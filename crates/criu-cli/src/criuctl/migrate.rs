@@ -15,13 +15,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use criu_migrate::transport::{Protection, protection_of};
+use criu_migrate::transport::{Protection, Stream, Transport, protection_of};
 use criu_migrate::{Error, Timing, Watch};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Global;
 use super::report::Problem;
+
+pub(super) use protection::ProtectionArguments;
+use protection::connected;
 
 /// Move a running process tree to another host
 ///
@@ -54,7 +57,7 @@ pub(super) fn run(global: &Global, verb: Verb) -> Result<ExitCode, Problem> {
 const IN_DOUBT: u8 = 3;
 
 /// Calls the migration off when the user asks to stop.
-fn stop_on_signals(watch: &Watch) -> Result<signal_hook::iterator::Handle, Problem> {
+pub(super) fn stop_on_signals(watch: &Watch) -> Result<signal_hook::iterator::Handle, Problem> {
     let mut signals =
         Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Problem::io("watch for signals"))?;
     let handle = signals.handle();
@@ -74,6 +77,36 @@ fn timing(silence: Duration) -> Timing {
     // The peer must not seem dead because one beat is late.
     timing.beat = timing.beat.min(silence / 4);
     timing
+}
+
+/// How long the destination may take to accept the connection.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Reaches a receiver: by the streams of a command, or at `HOST:PORT`.
+pub(super) fn reach(
+    way: (Option<&str>, Option<&str>),
+    insecure: bool,
+    protection: &ProtectionArguments,
+) -> Result<Box<dyn Transport>, Problem> {
+    match way {
+        (Some(command), _) => {
+            let stream = Stream::command(command);
+            Ok(Box::new(
+                stream.map_err(Problem::io(format!("run `{command}`")))?,
+            ))
+        }
+        (None, Some(text)) => {
+            let client = protection.client(text)?;
+            let addresses = addresses(text, insecure || protection.is_tls())?;
+            let stream = Stream::connect(addresses.as_slice(), CONNECT)
+                .map_err(Problem::io(format!("connect to {text}")))?;
+            connected(stream, client.as_ref(), text)
+        }
+        (None, None) => {
+            let text = "where to? Give HOST:PORT or --over COMMAND";
+            Err(Problem::Usage(text.to_owned()))
+        }
+    }
 }
 
 /// Finds the addresses of `HOST:PORT`, and refuses those where anyone on the way could read the memory
@@ -133,7 +166,7 @@ impl Logs {
 }
 
 /// Turns a failed migration into a problem.
-fn failed(error: Error, tried: String) -> Problem {
+pub(super) fn failed(error: Error, tried: String) -> Problem {
     match error {
         Error::Criu(error) => Problem::during(*error, tried),
         Error::Cancelled => Problem::Interrupted,

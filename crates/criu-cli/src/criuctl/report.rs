@@ -33,6 +33,20 @@ pub(super) enum Problem {
         /// Why not.
         source: io::Error,
     },
+    /// Images cannot be read.
+    #[error("cannot read the checkpoint")]
+    Images {
+        /// Why not; says where.
+        source: Box<criu_image::Error>,
+    },
+    /// No answer to a question could be had.
+    #[error("{asked} failed")]
+    NoAnswer {
+        /// What was asked.
+        asked: String,
+        /// Why there is none.
+        source: Box<criu_migrate::Error>,
+    },
     /// A migration failed, by no fault of CRIU's.
     #[error("{tried} failed")]
     Migration {
@@ -97,7 +111,10 @@ pub(super) fn fail(global: &Global, problem: &Problem) -> ExitCode {
         eprint!("{}", as_text(problem, global.color.applies_to(&stderr())));
     }
     match problem {
-        Problem::Usage(_) | Problem::Io { .. } => ExitCode::from(2),
+        Problem::Usage(_)
+        | Problem::Io { .. }
+        | Problem::Images { .. }
+        | Problem::NoAnswer { .. } => ExitCode::from(2),
         Problem::Criu { error, .. } if matches!(**error, Error::Misuse { .. }) => ExitCode::from(2),
         Problem::Interrupted => ExitCode::from(130),
         _ => ExitCode::from(1),

@@ -8,6 +8,7 @@
 mod faults;
 mod hosts;
 mod link;
+mod preflight;
 #[cfg(feature = "tls")]
 mod protected;
 mod sides;

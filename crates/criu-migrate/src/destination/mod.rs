@@ -12,7 +12,7 @@ mod filling;
 mod guard;
 mod store;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use criu::{Criu, HookError, HookResult, Hooks, LazyPages, Restore};
@@ -22,12 +22,12 @@ use crate::conversation::Party;
 use crate::error::{Error, Result};
 use crate::host;
 use crate::images_dir::ImagesDir;
-use crate::message::{Message, Offer};
-use crate::preflight::{self, Checks, Enforcement};
+use crate::message::Message;
+use crate::preflight::{Asks, Check, Preflight};
 use crate::staging::Staging;
 use crate::timing::Timing;
 use crate::transport::Transport;
-use crate::tree::{Tree, exists};
+use crate::tree::Tree;
 use crate::units::in_microseconds;
 use crate::watch::{Happening, Watch};
 
@@ -50,8 +50,8 @@ pub struct Destination {
     pub work_dir: PathBuf,
     /// Most bytes that memory and images may take there; what is free if that is less.
     pub limit_bytes: u64,
-    /// What is compared before a tree is accepted.
-    pub checks: Checks,
+    /// What is not compared before a tree is accepted.
+    pub ignore: Vec<Check>,
     /// How long to wait for the source.
     pub timing: Timing,
 }
@@ -74,7 +74,7 @@ impl Destination {
             restore,
             work_dir: std::env::temp_dir(),
             limit_bytes: u64::MAX,
-            checks: Checks::default(),
+            ignore: Vec::new(),
             timing: Timing::default(),
         }
     }
@@ -85,7 +85,7 @@ impl Destination {
     /// # Errors
     ///
     /// When the tree does not run here; nothing of it is left then, and the source resumes it or says
-    /// that it is in doubt.
+    /// that it is in doubt. [`Error::OnlyAsked`] when the source wanted to know what differs, and no more.
     pub fn receive(
         mut self,
         transport: Box<dyn Transport>,
@@ -104,14 +104,16 @@ impl Destination {
         let stage = connection.reached();
         match &outcome {
             // Closing first could destroy what the source has not read yet.
-            Ok(_) | Err(Error::Refused { .. }) => connection.linger(FAREWELL),
+            Ok(_) | Err(Error::Refused { .. } | Error::OnlyAsked) => connection.linger(FAREWELL),
             Err(error) => connection.abort(&chain(error)),
         }
         outcome.inspect_err(|error| {
-            watch.tell(Happening::Failed {
-                stage,
-                reason: error.to_string(),
-            });
+            if !matches!(error, Error::OnlyAsked) {
+                watch.tell(Happening::Failed {
+                    stage,
+                    reason: error.to_string(),
+                });
+            }
         })
     }
 
@@ -121,8 +123,9 @@ impl Destination {
         hooks: &mut dyn Hooks,
         watch: &Watch,
     ) -> Result<Received> {
-        let offer = match connection.hear("its offer", self.timing.greeting, watch) {
-            Ok(Message::Offer(offer)) => *offer,
+        let (offer, asks) = match connection.hear("its offer", self.timing.greeting, watch) {
+            Ok(Message::Offer(offer)) => (*offer, Asks::ToMove),
+            Ok(Message::Inspect(offer)) => (*offer, Asks::OnlyAsks),
             Ok(message) => return Err(out_of_turn(&message).into()),
             Err(Error::Cancelled) => return Err(Error::Cancelled),
             Err(error) => {
@@ -134,15 +137,10 @@ impl Destination {
         let staging = Staging::create(&self.work_dir)?;
         let room_bytes = staging.free_bytes()?.min(self.limit_bytes);
         let ours = host::here(&self.criu)?;
-        let obstacle = match obstacle(&offer, &ours, room_bytes) {
-            None => self.difference(&offer)?,
-            obstacle => obstacle,
-        };
-        if let Some(reason) = obstacle {
-            let said = reason.clone();
-            connection.say(&Message::Refuse { reason })?;
-            return Err(Error::Refused { reason: said });
-        }
+        let mut preflight = Preflight::new(&self.criu, &self.restore, &self.work_dir);
+        preflight.room_bytes = Some(room_bytes);
+        preflight.ignore = &self.ignore;
+        preflight.answer(&ours, &offer, asks, connection, watch)?;
         watch.tell(Happening::Agreed { host: offer.host });
         connection.say(&Message::Accept(Box::new(ours)))?;
 
@@ -244,65 +242,10 @@ impl Destination {
         lazy_pages.log_level = settings.log_level;
         Filling::start(&self.criu, lazy_pages, connection, watch)
     }
-
-    /// What differs here from what the tree needs, if anything, for a refusal.
-    fn difference(&self, offer: &Offer) -> Result<Option<String>> {
-        if self.checks.files == Enforcement::Refuse {
-            let root = self.restore.root.as_deref().unwrap_or(Path::new("/"));
-            let found = preflight::compare_files(&offer.files, root);
-            if !found.is_empty() {
-                let named: Vec<String> =
-                    found.iter().take(NAMED).map(ToString::to_string).collect();
-                let more = match found.len() - named.len() {
-                    0 => String::new(),
-                    count => format!("; and {count} more"),
-                };
-                return Ok(Some(format!(
-                    "files of the tree differ: {}{more}",
-                    named.join("; ")
-                )));
-            }
-        }
-        if self.checks.processor == Enforcement::Refuse {
-            let recorded = &offer.processor;
-            let settings = &self.restore.settings;
-            return preflight::compare_processors(&self.criu, recorded, settings, &self.work_dir);
-        }
-        Ok(None)
-    }
 }
 
 /// How long to wait for the source to close after the last word.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// How many ids or files a refusal names.
-const NAMED: usize = 8;
-
-fn obstacle(offer: &Offer, ours: &crate::message::Host, room_bytes: u64) -> Option<String> {
-    if let Some(reason) = host::obstacle(&offer.host, ours) {
-        return Some(reason);
-    }
-    let mut taken = offer.pids.iter().filter(|pid| exists(**pid));
-    let named: Vec<String> = taken.by_ref().take(NAMED).map(i32::to_string).collect();
-    if !named.is_empty() {
-        let more = match taken.count() {
-            0 => String::new(),
-            count => format!(" and {count} more"),
-        };
-        return Some(format!(
-            "process ids of the tree are in use here: {}{more}; end those processes, or start the tree in a pid \
-             namespace of its own",
-            named.join(", ")
-        ));
-    }
-    if offer.resident_bytes > room_bytes {
-        return Some(format!(
-            "the tree has {} bytes of memory and there is room for {room_bytes} here; make room, or name another \
-             working directory",
-            offer.resident_bytes
-        ));
-    }
-    None
-}
 
 /// The state machine takes no such message here; this is for the compiler.
 fn out_of_turn(message: &Message) -> crate::conversation::OutOfTurn {

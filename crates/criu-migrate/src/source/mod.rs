@@ -17,23 +17,22 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use criu::{Criu, Dump, Hooks, Target};
+use criu::{Criu, Dump, Feature, Hooks, Target};
 
 use crate::compression::Compression;
 use crate::connection::Connection;
 use crate::conversation::{OutOfTurn, Party, Stage};
 use crate::error::{Error, Result};
 use crate::host;
-use crate::message::{Message, Needs, Offer};
+use crate::message::{Host, Message, Needs, Offer};
 use crate::mode::{Abilities, Chosen, Mode, choose};
 use crate::policy::{Decision, Limits, OnDivergence};
-use crate::preflight;
+use crate::preflight::{self, Check, Facts, Report};
 use crate::source::moving::Moving;
 use crate::source::rounds::{NO_ROUNDS, Rounding, Rounds};
 use crate::staging::Staging;
 use crate::timing::Timing;
 use crate::transport::Transport;
-use crate::tree::{Tree, has_own_pid_namespace};
 use crate::tunnel::{Plan, Tunnel};
 use crate::watch::{Happening, Watch};
 
@@ -56,6 +55,8 @@ pub struct Source {
     pub work_dir: PathBuf,
     /// Whether to compress memory and images, if the destination expands them.
     pub compression: Compression,
+    /// What the destination need not compare.
+    pub ignore: Vec<Check>,
     /// How long to wait for the destination.
     pub timing: Timing,
 }
@@ -71,6 +72,7 @@ impl Source {
             limits: Limits::default(),
             work_dir: std::env::temp_dir(),
             compression: Compression::default(),
+            ignore: Vec::new(),
             timing: Timing::default(),
         }
     }
@@ -200,6 +202,38 @@ impl Source {
         Ok((staging, mode, rounds))
     }
 
+    /// Asks the destination what is in the tree's way there; the tree is not touched and does not move.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process, or no receiver answers.
+    pub fn ask(&self, transport: Box<dyn Transport>, watch: &Watch) -> Result<Report> {
+        let pid = match self.dump.target {
+            Target::Process(pid) => pid,
+            _ => 0,
+        };
+        let facts = Facts::of_running(pid, &self.dump, &self.criu, &self.work_dir)?;
+        preflight::ask(
+            transport,
+            &self.criu,
+            facts,
+            &self.ignore,
+            &self.timing,
+            watch,
+        )
+    }
+
+    fn offer(&self, ours: &Host, pid: i32) -> Result<Offer> {
+        let mut facts = Facts::of_running_on(ours, pid, &self.dump, &self.criu, &self.work_dir)?;
+        if self.mode.is_some_and(Mode::is_lazy) {
+            facts.require(Feature::LazyPages.name());
+        }
+        let mut offer = Offer::new(ours.clone(), facts.fit());
+        offer.needs = Needs::of_dump(&self.dump);
+        offer.ignore.clone_from(&self.ignore);
+        Ok(offer)
+    }
+
     /// Makes the offer, and finds a mode with whoever accepts it.
     fn agree(&self, connection: &mut Connection, pid: i32, watch: &Watch) -> Result<Chosen> {
         if self.dump.shell_job {
@@ -208,21 +242,9 @@ impl Source {
             });
         }
         let ours = host::here(&self.criu)?;
-        let tree = Tree::of(pid).map_err(Error::io(format!("look at process {pid}")))?;
-        let offer = Offer {
-            host: ours.clone(),
-            needs: Needs::of_dump(&self.dump),
-            pids: match has_own_pid_namespace(pid) {
-                true => Vec::new(),
-                false => tree.pids().collect(),
-            },
-            resident_bytes: tree.resident_bytes(),
-            files: preflight::files_of(tree.pids()),
-            processor: preflight::processor_here(&self.criu, &self.work_dir)?,
-        };
-        drop(tree);
+        let offer = self.offer(&ours, pid)?;
         connection.say(&Message::Offer(Box::new(offer)))?;
-        let theirs = match connection.hear("its answer", self.timing.answer, watch)? {
+        let theirs = match preflight::hear_answer(connection, &self.timing, watch)? {
             Message::Accept(host) => host,
             Message::Refuse { reason } => return Err(Error::Refused { reason }),
             message => return Err(out_of_turn(&message).into()),

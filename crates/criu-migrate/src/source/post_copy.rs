@@ -227,7 +227,7 @@ impl Conversation<'_> {
         *then = Then::Resume;
         self.tree.stop();
         self.watch.tell(Happening::Committing);
-        let said = Instant::now();
+        let (said, before_bytes) = (Instant::now(), self.tunnel.stream_bytes());
         *then = Then::Stays(Fate::InDoubt);
         self.connection.say(&Message::Commit)?;
         let answer = self.hear("resuming the tree", self.timing.verdict);
@@ -253,7 +253,6 @@ impl Conversation<'_> {
             resumed_after_us,
         };
         self.watch.tell(Happening::Running { pid });
-        let before_bytes = self.tunnel.stream_bytes();
         self.fill().inspect_err(|error| {
             if matches!(error, Error::Aborted { .. }) {
                 *then = Then::Stays(Fate::Outlived);

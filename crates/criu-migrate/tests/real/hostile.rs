@@ -544,3 +544,120 @@ fn a_hostile_destination_cannot_touch_the_tree() {
     );
     process.wait_for_count_above(process.count());
 }
+
+/// A description of what a tree needs, said as an offer or as a question.
+fn describe(stranger: &mut Stranger, word: &str, needs: &str) {
+    stranger.greet();
+    stranger.say(&format!(
+        r#"{{"say":"{word}","host":{{"name":"x","architecture":"x","kernel":"6","page_size_bytes":4096,
+        "criu":"4.3"}},"needs":{{}},{needs}}}"#
+    ));
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+#[test]
+fn what_no_honest_source_needs_is_refused_and_the_receiver_is_there_for_others() {
+    if !can_run() {
+        return;
+    }
+    let many = |item: &str, count: usize| vec![item; count].join(",");
+    let long = "x".repeat(5000);
+    for (needs, said) in [
+        (
+            format!(r#""files":[{}]"#, many(r#"{"path":"/"}"#, 40_000)),
+            "40000 files",
+        ),
+        (
+            format!(r#""pids":[{}]"#, many("1", 200_000)),
+            "200000 process ids",
+        ),
+        (
+            r#""files":[{"path":"/../../etc/shadow"}]"#.to_owned(),
+            "/../../etc/shadow",
+        ),
+        (r#""files":[{"path":"/x\u0000y"}]"#.to_owned(), "is no path"),
+        (format!(r#""files":[{{"path":"/{long}"}}]"#), "is no path"),
+        (
+            r#""sockets":[{"family":"unix","name":"relative"}]"#.to_owned(),
+            "relative",
+        ),
+        (format!(r#""namespaces":["{long}"]"#), "is no namespace"),
+        (
+            r#""cgroups":[{"hierarchy":"cpu","path":"/../.."}]"#.to_owned(),
+            "/../..",
+        ),
+        (
+            format!(r#""processor":[{}]"#, many("0", 17_000)),
+            "17000 bytes",
+        ),
+    ] {
+        for word in ["offer", "inspect"] {
+            let needs = needs.clone();
+            let error = instead(against_destination(move |stranger| {
+                describe(stranger, word, &needs);
+            }));
+            let text = error.to_string();
+            assert!(matches!(error, Error::Facts(_)), "{text}");
+            assert!(text.contains(said) && text.len() < 1000, "{said}: {text}");
+        }
+    }
+    // Not of the kind it should be at all.
+    let error = instead(against_destination(|stranger| {
+        describe(
+            stranger,
+            "offer",
+            r#""sockets":[{"family":"carrier pigeon"}]"#,
+        );
+    }));
+    assert!(matches!(error, Error::Message { .. }), "{error}");
+}
+
+#[test]
+fn who_only_asks_is_answered_and_nothing_follows() {
+    if !can_run() {
+        return;
+    }
+    let error = against_destination(|stranger| {
+        describe(stranger, "inspect", r#""pids":[1],"architecture":"vax""#);
+        stranger.hear(r#""found":"in use by "#);
+        // It is no offer, and cannot become one.
+        stranger.say(r#"{"say":"open-pages"}"#);
+    });
+    assert!(matches!(error, Error::OnlyAsked), "{error}");
+}
+
+#[test]
+fn a_destination_that_floods_with_findings_ends_the_conversation() {
+    let Some(criu) = CriuUnderTest::newest() else {
+        return;
+    };
+    let process = Scene::new().start();
+    process.wait_for_count_above(2);
+    let work_dir = TempDir::new();
+    let pid = i32::try_from(process.pid()).unwrap();
+    let criu = Criu::with_binary(criu.path()).unwrap();
+    let mut source = Source::new(criu, Dump::new(pid, work_dir.path()));
+    source.work_dir = work_dir.path().to_owned();
+    source.timing = short();
+    let (near, mut stranger) = ends();
+    let finding = r#"{"check":"colour","object":"o","wanted":"w","found":"f","severity":"warns","remedy":"r"}"#;
+    let findings = format!(r#"{{"say":"findings","findings":[{finding}]}}"#);
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            stranger.greet();
+            stranger.hear("offer");
+            stranger.say(&findings);
+            stranger.say(&findings);
+            std::thread::sleep(Duration::from_millis(300));
+        });
+        source.send(near, &mut NoHooks, &Watch::default())
+    });
+    let failed = outcome.unwrap_err();
+    assert!(
+        matches!(failed.error, Error::OutOfTurn(_)),
+        "{}",
+        failed.error
+    );
+    assert_eq!(failed.fate, Fate::Untouched);
+    process.wait_for_count_above(process.count());
+}

@@ -12,7 +12,7 @@ pub(super) const REMEDY: &str = "";
 /// No TLS.
 #[derive(Debug, clap::Args)]
 #[group(id = "protection")]
-pub(super) struct ProtectionArguments {}
+pub(in crate::criuctl) struct ProtectionArguments {}
 
 #[expect(
     clippy::unused_self,

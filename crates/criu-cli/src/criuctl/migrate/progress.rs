@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use criu_migrate::policy::{Decision, Verdict};
+use criu_migrate::preflight::{Report, Severity};
 use criu_migrate::{Event, Happening, Watch};
 
 use crate::criuctl::Global;
@@ -39,14 +40,16 @@ impl Form {
     fn report(self, event: &Event, line: &Line) {
         // Nobody may be reading; the migration goes on all the same.
         let _ = match self {
-            Self::Text => match (sentence(&event.what), passing(&event.what)) {
-                (Some(text), _) => {
-                    let at = event.at.as_secs_f64();
-                    line.write(&format!("{at:8.3} s  {}", visible(&text)))
+            Self::Text => {
+                let at = event.at.as_secs_f64();
+                match (sentences(&event.what), passing(&event.what)) {
+                    (texts, None) if texts.is_empty() => line.clear(),
+                    (texts, None) => texts
+                        .iter()
+                        .try_for_each(|text| line.write(&format!("{at:8.3} s  {}", visible(text)))),
+                    (_, Some(text)) => line.overwrite(&text),
                 }
-                (None, Some(text)) => line.overwrite(&text),
-                (None, None) => line.clear(),
-            },
+            }
             Self::JsonToStdout => writeln!(std::io::stdout(), "{}", json(event)),
             Self::JsonToStderr => writeln!(std::io::stderr(), "{}", json(event)),
         };
@@ -105,6 +108,30 @@ fn passing(what: &Happening) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// What is said of an event, a line each.
+fn sentences(what: &Happening) -> Vec<String> {
+    match what {
+        Happening::Findings { report } => findings(report),
+        what => sentence(what).into_iter().collect(),
+    }
+}
+
+fn findings(report: &Report) -> Vec<String> {
+    let mark = |severity| match severity {
+        Severity::Blocks => "in the way",
+        _ => "warning",
+    };
+    let found = report
+        .findings
+        .iter()
+        .map(|finding| format!("{}: {finding}", mark(finding.severity)));
+    let not_compared = report.not_compared.iter();
+    let not_compared =
+        not_compared.map(|left| format!("not compared: {}: {}", left.check, left.why));
+    let more = (report.left_out > 0).then(|| format!("and {} more findings", report.left_out));
+    found.chain(not_compared).chain(more).collect()
 }
 
 fn sentence(what: &Happening) -> Option<String> {

@@ -18,7 +18,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 #[group(id = "protection", multiple = true)]
 #[command(next_help_heading = "TLS")]
-pub(super) struct ProtectionArguments {
+pub(in crate::criuctl) struct ProtectionArguments {
     /// Certificate of this host in PEM, followed by those between it and the authority
     #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_ca"], conflicts_with = "insecure")]
     tls_cert: Option<PathBuf>,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criu::{External, Restore};
-use criu_migrate::preflight::Enforcement;
+use criu_migrate::preflight::Check;
 use criu_migrate::transport::{Stream, Transport};
 use criu_migrate::{Destination, Error, Received, Watch};
 use serde_json::json;
@@ -17,6 +17,7 @@ use super::{Logs, addresses, failed, stop_on_signals, timing};
 use crate::criuctl::Global;
 use crate::criuctl::arguments::{RestoreCgroupArguments, SettingsArguments, parse_seconds};
 use crate::criuctl::interrupt::{CommandHooks, Interrupt};
+use crate::criuctl::preflight::check_names;
 use crate::criuctl::report::{Problem, result};
 use crate::criuctl::script::Scripts;
 use crate::output::{visible, write_stdout};
@@ -32,8 +33,9 @@ use crate::output::{visible, write_stdout};
 With TLS:
   criuctl migrate receive --listen 0.0.0.0:7077 --tls-cert there.pem --tls-key there.key --tls-ca ca.pem
 
-It receives one tree and ends; connections that make no offer are turned away. Whoever can connect, with TLS
-whoever has a certificate that is let in, can run anything here, as root: that is what restoring a process is.
+It receives one tree and ends; connections that make no offer are turned away, and those that only ask what
+differs (`criuctl preflight`) are answered. Whoever can connect, with TLS whoever has a certificate that is let
+in, can run anything here, as root: that is what restoring a process is.
 
 Exit status: 0 the tree runs here; 1 it does not, and nothing of it is left; 130 called off.")]
 pub(in crate::criuctl) struct Arguments {
@@ -56,8 +58,8 @@ pub(in crate::criuctl) struct Arguments {
     #[arg(long, value_name = "BYTES")]
     max_bytes: Option<u64>,
     /// Do not compare this before accepting a tree (can be repeated)
-    #[arg(long, value_name = "WHAT", value_enum)]
-    ignore: Vec<Ignored>,
+    #[arg(long, value_name = "CHECK", value_parser = check_names())]
+    ignore: Vec<Check>,
     /// New root directory for the processes
     #[arg(short = 'r', long, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -84,15 +86,6 @@ pub(in crate::criuctl) struct Arguments {
     settings: SettingsArguments,
 }
 
-/// What need not match.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Ignored {
-    /// The files the tree has open or mapped
-    Files,
-    /// The processors' features
-    Processor,
-}
-
 /// How often the wait for a connection looks whether it was called off.
 const ACCEPT_CHECK: Duration = Duration::from_millis(100);
 
@@ -104,15 +97,20 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     let watch = form.watch();
     let signals = stop_on_signals(&watch)?;
     let outcome = match &arguments.listen {
-        Some(address) => listen(global, arguments, address, &watch),
+        Some(address) => listen(global, arguments, address, &watch).map(Some),
         None => standard_streams()
             .map_err(Problem::io("use standard input and output"))
-            .and_then(|stream| {
-                receive(global, arguments, Box::new(stream), &watch)?.map_err(problem)
-            }),
+            .and_then(
+                |stream| match receive(global, arguments, Box::new(stream), &watch)? {
+                    Err(Error::OnlyAsked) => Ok(None),
+                    outcome => outcome.map(Some).map_err(problem),
+                },
+            ),
     };
     signals.close();
-    let received = outcome?;
+    let Some(received) = outcome? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     if arguments.stdio {
         // Standard output was the connection; the source reports.
         return Ok(ExitCode::SUCCESS);
@@ -185,6 +183,7 @@ fn listen(
         };
         match receive(global, arguments, stream, watch)? {
             Ok(received) => return Ok(received),
+            Err(Error::OnlyAsked) => {}
             // No migration has failed yet.
             Err(error @ (Error::Stranger { .. } | Error::Refused { .. })) => {
                 eprintln!(
@@ -209,12 +208,7 @@ fn receive(
     let logs = Logs::prepare(&mut restore.settings)?;
     let mut destination = Destination::new(global.criu()?, restore);
     destination.work_dir.clone_from(&work_dir);
-    for ignored in &arguments.ignore {
-        match ignored {
-            Ignored::Files => destination.checks.files = Enforcement::Ignore,
-            Ignored::Processor => destination.checks.processor = Enforcement::Ignore,
-        }
-    }
+    destination.ignore.clone_from(&arguments.ignore);
     if let Some(limit_bytes) = arguments.max_bytes {
         destination.limit_bytes = limit_bytes;
     }

@@ -5,20 +5,21 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criu::Dump;
-use criu_migrate::transport::{Stream, Transport};
+use criu_migrate::preflight::Check;
 use criu_migrate::{Compression, Error, Fate, NotSent, Sent, Source};
 use serde_json::json;
 
 use super::course::CourseArguments;
 use super::progress::{Form, milliseconds, size};
-use super::protection::{ProtectionArguments, connected};
-use super::{IN_DOUBT, Logs, addresses, failed, stop_on_signals, timing};
+use super::protection::ProtectionArguments;
+use super::{IN_DOUBT, Logs, failed, reach, stop_on_signals, timing};
 use crate::criuctl::Global;
 use crate::criuctl::arguments::{
     DumpCgroupArguments, EmptyNamespace, MountArguments, NetworkLockWord, SettingsArguments,
     SocketArguments, parse_seconds, parse_size,
 };
 use crate::criuctl::interrupt::{CommandHooks, Interrupt};
+use crate::criuctl::preflight::{self, check_names};
 use crate::criuctl::report::{self, Problem, result};
 use crate::criuctl::script::Scripts;
 use crate::output::visible;
@@ -34,7 +35,8 @@ use crate::output::visible;
   criuctl migrate send 4711 10.0.0.2:7077 --insecure --mode post-copy
 
 Exit status: 0 the tree runs there; 1 it does not, and goes on here; 3 in doubt: the tree is stopped here
-and may run there, which the message says how to resolve; 130 called off.")]
+and may run there, which the message says how to resolve; 130 called off. With --preflight-only: 0 nothing is
+in the way; 1 something is; 2 no answer.")]
 pub(in crate::criuctl) struct Arguments {
     /// The process to send, with all its children
     #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
@@ -48,6 +50,12 @@ pub(in crate::criuctl) struct Arguments {
     /// Accept that anyone on the network can read and alter the tree
     #[arg(long, conflicts_with = "over")]
     insecure: bool,
+    /// Only ask the destination what is in the way there, and send nothing
+    #[arg(long)]
+    preflight_only: bool,
+    /// Have the destination not compare this before it accepts the tree (can be repeated)
+    #[arg(long, value_name = "CHECK", value_parser = check_names())]
+    ignore: Vec<Check>,
     /// Directory for the images other than memory, which lie there for a moment [default: that for temporary files]
     #[arg(short = 'D', long, value_name = "DIR")]
     images_dir: Option<PathBuf>,
@@ -115,15 +123,13 @@ impl From<CompressWord> for Compression {
     }
 }
 
-/// How long the destination may take to accept the connection.
-const CONNECT: Duration = Duration::from_secs(10);
-
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Problem> {
     let work_dir = arguments.images_dir.clone();
     let work_dir = work_dir.unwrap_or_else(std::env::temp_dir);
     let mut dump = request(arguments, &work_dir)?;
     let criu = global.criu()?;
-    let transport = reach(arguments)?;
+    let way = (arguments.over.as_deref(), arguments.destination.as_deref());
+    let transport = reach(way, arguments.insecure, &arguments.protection)?;
     let logs = Logs::prepare(&mut dump.settings)?;
     let mut source = Source::new(criu, dump);
     source.work_dir.clone_from(&work_dir);
@@ -134,6 +140,13 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     }
     if let Some(restore) = arguments.restore_timeout {
         source.timing.restore = restore;
+    }
+    source.ignore.clone_from(&arguments.ignore);
+    if arguments.preflight_only {
+        logs.discard();
+        return preflight::asked(global, |watch| {
+            source.ask(transport, watch).map_err(preflight::no_answer)
+        });
     }
     let mut hooks = CommandHooks {
         interrupt: Interrupt::default(),
@@ -158,27 +171,6 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
             Ok(explain(global, *not_sent))
         }
     }
-}
-
-fn reach(arguments: &Arguments) -> Result<Box<dyn Transport>, Problem> {
-    let protection = &arguments.protection;
-    let stream = match (&arguments.over, &arguments.destination) {
-        (Some(command), _) => {
-            Stream::command(command).map_err(Problem::io(format!("run `{command}`")))?
-        }
-        (None, Some(text)) => {
-            let client = protection.client(text)?;
-            let addresses = addresses(text, arguments.insecure || protection.is_tls())?;
-            let stream = Stream::connect(addresses.as_slice(), CONNECT)
-                .map_err(Problem::io(format!("connect to {text}")))?;
-            return connected(stream, client.as_ref(), text);
-        }
-        (None, None) => {
-            let text = "where to? Give HOST:PORT or --over COMMAND";
-            return Err(Problem::Usage(text.to_owned()));
-        }
-    };
-    Ok(Box::new(stream))
 }
 
 fn request(arguments: &Arguments, work_dir: &PathBuf) -> Result<Dump, Problem> {

@@ -1,0 +1,267 @@
+//! `criuctl preflight`.
+
+use std::io::stdout;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use criu::{Dump, External, Restore};
+use criu_image::Checkpoint;
+use criu_migrate::preflight::{Check, Facts, Preflight, Report, Severity};
+use criu_migrate::{Error, Source, Timing, Watch};
+use serde_json::json;
+
+use super::Global;
+use super::arguments::{ProcessorArguments, RestoreCgroupArguments};
+use super::migrate::{ProtectionArguments, reach, stop_on_signals};
+use super::report::{Problem, result};
+use crate::output::{Table, Tone, visible};
+
+/// Find what is in the way of a restore or a migration, before anything is touched
+///
+/// Compares what a process tree needs with what a host has: versions, processor, kernel, page size, process
+/// ids, files and libraries, mounts, ports, control groups, security profiles, memory.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  criuctl preflight /tmp/images                     can this checkpoint be restored here?
+  criuctl preflight 127.0.0.1:7077 --pid 4711       can process 4711 move there?
+  criuctl preflight 127.0.0.1:7077 -D /tmp/images   can this checkpoint be restored there?
+  criuctl preflight --over 'ssh root@there criuctl migrate receive --stdio' --pid 4711
+  criuctl preflight 127.0.0.1:7077                  is that host such as this one?
+
+At HOST:PORT waits `criuctl migrate receive --listen`, which answers and waits on; how the tree would be
+restored is said there.
+
+Exit status: 0 nothing is in the way; 1 something is; 2 wrong usage, unreadable images, or no answer;
+130 interrupted.")]
+pub(super) struct Arguments {
+    /// A checkpoint to compare with this host, or the host to ask
+    #[arg(value_name = "IMAGES_DIR|HOST:PORT", required_unless_present = "over")]
+    place: Option<String>,
+    /// Ask the host that this shell command leads to, by its standard streams
+    #[arg(long, value_name = "COMMAND", conflicts_with = "place")]
+    over: Option<String>,
+    /// Accept that anyone on the network can read what is asked
+    #[arg(long, conflicts_with = "over")]
+    insecure: bool,
+    /// Ask the host about this process, with all its children
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pid: Option<i32>,
+    /// Ask the host about this checkpoint
+    #[arg(short = 'D', long, value_name = "DIR", conflicts_with = "pid")]
+    images_dir: Option<PathBuf>,
+    /// Do not compare this (can be repeated)
+    #[arg(long, value_name = "CHECK", value_parser = check_names())]
+    ignore: Vec<Check>,
+    #[command(flatten)]
+    protection: ProtectionArguments,
+    #[command(flatten)]
+    restore: RestoreArguments,
+}
+
+/// How the checkpoint would be restored on this host.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "How it would be restored here")]
+struct RestoreArguments {
+    /// New root directory for the processes
+    #[arg(short = 'r', long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// A resource of the outside, by the name it was dumped with, such as mnt[hosts]:/etc/hosts (can be repeated)
+    #[arg(long, value_name = "TYPE[NAME]:WHAT")]
+    external: Vec<External>,
+    /// A mount point to leave out (can be repeated)
+    #[arg(long, value_name = "PATH")]
+    skip_mnt: Vec<PathBuf>,
+    /// Security profile for the tasks
+    #[arg(long, value_name = "TYPE:NAME")]
+    lsm_profile: Option<String>,
+    /// Do not compare the permissions of files
+    #[arg(long)]
+    skip_file_rwx_check: bool,
+    #[command(flatten)]
+    processor: ProcessorArguments,
+    #[command(flatten)]
+    cgroups: RestoreCgroupArguments,
+}
+
+impl RestoreArguments {
+    fn request(&self, images: &Path) -> Restore {
+        let mut restore = Restore::new(images);
+        restore.root.clone_from(&self.root);
+        restore.external.clone_from(&self.external);
+        restore.skip_mounts.clone_from(&self.skip_mnt);
+        restore.lsm_profile.clone_from(&self.lsm_profile);
+        restore.skip_file_rwx_check = self.skip_file_rwx_check;
+        restore.cgroups = self.cgroups.cgroups();
+        self.processor.apply(&mut restore.settings);
+        restore
+    }
+}
+
+/// Reads the name of a check.
+pub(super) fn check_names() -> impl TypedValueParser<Value = Check> {
+    let names = Check::ALL.map(Check::name);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<Check>())
+}
+
+pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Problem> {
+    match (&arguments.place, &arguments.over) {
+        (Some(place), None) if is_directory(place) => here(global, arguments, Path::new(place)),
+        (place, over) => there(global, arguments, (over.as_deref(), place.as_deref())),
+    }
+}
+
+/// A name with a slash, or that of a directory, is no host.
+fn is_directory(place: &str) -> bool {
+    place.contains('/') || Path::new(place).is_dir()
+}
+
+fn here(global: &Global, arguments: &Arguments, images: &Path) -> Result<ExitCode, Problem> {
+    if arguments.pid.is_some() || arguments.images_dir.is_some() {
+        let text = "which host? --pid and --images-dir are what HOST:PORT is asked about";
+        return Err(Problem::Usage(text.to_owned()));
+    }
+    let facts = facts_of(images)?;
+    let criu = global.criu()?;
+    let restore = arguments.restore.request(images);
+    let work_dir = std::env::temp_dir();
+    let mut preflight = Preflight::new(&criu, &restore, &work_dir);
+    preflight.ignore = &arguments.ignore;
+    let report = preflight.compare(&facts.fit()).map_err(no_answer)?;
+    present(global, &report)
+}
+
+fn there(
+    global: &Global,
+    arguments: &Arguments,
+    way: (Option<&str>, Option<&str>),
+) -> Result<ExitCode, Problem> {
+    if let (None, Some(place)) = way
+        && !place.contains(':')
+    {
+        return Err(Problem::Usage(format!(
+            "`{place}` is neither a directory nor HOST:PORT"
+        )));
+    }
+    let facts = arguments.images_dir.as_deref().map(facts_of).transpose()?;
+    let criu = global.criu()?;
+    let work_dir = std::env::temp_dir();
+    let ignore = &arguments.ignore;
+    asked(global, |watch| {
+        let transport = reach(way, arguments.insecure, &arguments.protection)?;
+        let answer = match (facts, arguments.pid) {
+            (Some(facts), _) => criu_migrate::preflight::ask(
+                transport,
+                &criu,
+                facts,
+                ignore,
+                &Timing::default(),
+                watch,
+            ),
+            (None, Some(pid)) => {
+                let mut source = Source::new(criu, Dump::new(pid, &work_dir));
+                source.ignore.clone_from(ignore);
+                source.ask(transport, watch)
+            }
+            (None, None) => Facts::of_machine(&criu, &work_dir).and_then(|facts| {
+                criu_migrate::preflight::ask(
+                    transport,
+                    &criu,
+                    facts,
+                    ignore,
+                    &Timing::default(),
+                    watch,
+                )
+            }),
+        };
+        answer.map_err(no_answer)
+    })
+}
+
+fn facts_of(images: &Path) -> Result<Facts, Problem> {
+    let read = Checkpoint::open(images).and_then(|checkpoint| Facts::of_images(&checkpoint));
+    read.map_err(|error| Problem::Images {
+        source: Box::new(error),
+    })
+}
+
+/// Asks, until the user interrupts, and presents the answer.
+pub(super) fn asked(
+    global: &Global,
+    ask: impl FnOnce(&Watch) -> Result<Report, Problem>,
+) -> Result<ExitCode, Problem> {
+    let watch = Watch::default();
+    let signals = stop_on_signals(&watch)?;
+    let report = ask(&watch);
+    signals.close();
+    present(global, &report?)
+}
+
+/// Makes a problem of a question without an answer.
+pub(super) fn no_answer(error: Error) -> Problem {
+    match error {
+        Error::Cancelled => Problem::Interrupted,
+        error => Problem::NoAnswer {
+            asked: "the comparison".to_owned(),
+            source: Box::new(error),
+        },
+    }
+}
+
+fn present(global: &Global, report: &Report) -> Result<ExitCode, Problem> {
+    let blocking = report.blocking().count();
+    let value = json!({
+        "clear": blocking == 0,
+        "findings": report.findings,
+        "not_compared": report.not_compared,
+        "left_out": report.left_out,
+    });
+    result(global, &value, || {
+        as_text(report, global.color.applies_to(&stdout()))
+    })?;
+    Ok(match blocking {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(1),
+    })
+}
+
+fn as_text(report: &Report, colored: bool) -> String {
+    let mut table = Table::default();
+    if !report.findings.is_empty() {
+        let heads = ["", "check", "object", "needed", "found", "what to do"];
+        table.row(heads.map(|head| (head.to_owned(), Tone::Strong)));
+    }
+    for finding in &report.findings {
+        let (mark, tone) = match finding.severity {
+            Severity::Blocks => ("BLOCKS", Tone::Bad),
+            _ => ("warns", Tone::Warning),
+        };
+        table.row([
+            (mark.to_owned(), tone),
+            (finding.check.name().to_owned(), Tone::Plain),
+            (visible(&finding.object), Tone::Plain),
+            (visible(&finding.wanted), Tone::Plain),
+            (visible(&finding.found), Tone::Plain),
+            (visible(&finding.remedy), Tone::Plain),
+        ]);
+    }
+    let mut text = table.render(colored);
+    for left in &report.not_compared {
+        text.push_str(&format!(
+            "not compared: {}: {}\n",
+            left.check,
+            visible(&left.why)
+        ));
+    }
+    if report.left_out > 0 {
+        text.push_str(&format!("and {} more findings\n", report.left_out));
+    }
+    let conclusion = match report.blocking().count() {
+        0 => Tone::Good.paint("nothing that was compared is in the way", colored),
+        1 => Tone::Bad.paint("1 finding is in the way", colored),
+        count => Tone::Bad.paint(&format!("{count} findings are in the way"), colored),
+    };
+    text.push_str(&conclusion);
+    text.push('\n');
+    text
+}
