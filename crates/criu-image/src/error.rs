@@ -126,7 +126,7 @@ pub enum ErrorKind {
 }
 
 /// What most functions here return.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn new(reason: ErrorKind, place: Place) -> Self {

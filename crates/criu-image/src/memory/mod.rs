@@ -22,7 +22,7 @@ use crate::kind::ImageKind;
 use crate::message::{CoreEntryMarch, FdTypes, VmaEntry};
 
 pub use self::page_size::PageSize;
-pub use self::pagemap::{PE_LAZY, PE_PARENT, PE_PAYLOAD_ALIGNED, PE_PRESENT};
+pub use self::pagemap::{PE_LAZY, PE_PARENT, PE_PAYLOAD_ALIGNED, PE_PRESENT, PageRange};
 pub use self::reader::MemoryReader;
 pub use self::space::{AddressSpace, Area, Content, PagesFile, PagesRef, Span, Spans};
 
@@ -108,28 +108,36 @@ impl Memory {
     ///
     /// Fails when the task has none, as dead tasks do, or an image is damaged.
     pub fn task(&self, pid: u32) -> Result<AddressSpace> {
-        let mut vmas = self.checkpoint.vmas(pid)?;
-        vmas.sort_by_key(|vma| vma.start);
-        let is_32_bit = vmas.iter().all(|vma| vma.end <= 1 << 32);
-        let private = self.store(ImageKind::Pagemap, pid.into(), is_32_bit)?;
-        let (private, page_size) =
-            private.unwrap_or_else(|| (PageStore::empty().into(), self.page_size_without_pages()));
-        let mut stores = vec![private];
-        let mut shared = HashMap::new();
-        let mut areas = Vec::with_capacity(vmas.len());
         let path = self
             .checkpoint
             .source()
             .location()
             .join(ImageKind::Mm.file(pid.into()));
-        for vma in vmas {
-            let area = self
-                .area(vma, &mut stores, &mut shared)
-                .map_err(|error| error.in_file(&path).in_kind(ImageKind::Mm))?;
-            areas.push(area);
+        let in_file = |error: Error| error.in_file(&path).in_kind(ImageKind::Mm);
+        let map = self.checkpoint.memory_map(pid)?;
+        let mut areas = Vec::with_capacity(map.area_count());
+        for vma in map.areas() {
+            let vma = vma.map_err(|error| self.checkpoint.malformed_area(pid, error))?;
+            areas.push(Area {
+                vma,
+                layers: [None, None],
+                base: Base::Zero,
+            });
         }
-        AddressSpace::new(page_size, areas, stores)
-            .map_err(|error| error.in_file(path).in_kind(ImageKind::Mm))
+        drop(map);
+        areas.sort_by_key(Area::start);
+        let is_32_bit = areas.iter().all(|area| area.end() <= 1 << 32);
+        let private = self.store(ImageKind::Pagemap, pid.into(), is_32_bit)?;
+        let (private, page_size) =
+            private.unwrap_or_else(|| (PageStore::empty().into(), self.page_size_without_pages()));
+        let mut stores = vec![private];
+        let mut shared = HashMap::new();
+        for area in &mut areas {
+            (area.layers, area.base) = self
+                .behind(&area.vma, &mut stores, &mut shared)
+                .map_err(in_file)?;
+        }
+        AddressSpace::new(page_size, areas, stores).map_err(in_file)
     }
 
     /// A shared memory object: one area from address 0, as long as what was dumped of it.
@@ -189,12 +197,12 @@ impl Memory {
     }
 
     /// Finds out what lies behind an area.
-    fn area(
+    fn behind(
         &self,
-        vma: VmaEntry,
+        vma: &VmaEntry,
         stores: &mut Vec<Arc<PageStore>>,
         shared: &mut HashMap<u64, Option<u32>>,
-    ) -> Result<Area> {
+    ) -> Result<([Option<Layer>; 2], Base)> {
         let is = |bits: u32| vma.status & bits == bits;
         let mut layers = [None, None];
         let mut base = match () {
@@ -246,7 +254,7 @@ impl Memory {
                 None => Base::Missing,
             };
         }
-        Ok(Area { vma, layers, base })
+        Ok((layers, base))
     }
 
     /// The shared memory object behind a mapped memory file.

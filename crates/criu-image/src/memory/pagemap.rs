@@ -20,7 +20,8 @@ use crate::byte_order::ByteOrder;
 use crate::checkpoint::{Checkpoint, RandomAccess};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind::ImageKind;
-use crate::message::{PagemapEntry, PagemapHead};
+use crate::message::{PagemapBlocks, PagemapEntry, PagemapHead};
+use crate::wire::{DecodeError, Fields, Message, Value};
 
 /// The bytes are in the parent checkpoint (`PE_PARENT`).
 pub const PE_PARENT: u32 = 1;
@@ -46,6 +47,75 @@ impl PagemapEntry {
     #[must_use]
     pub fn effective_pages(&self) -> u64 {
         self.nr_pages.unwrap_or_else(|| self.compat_nr_pages.into())
+    }
+}
+
+/// What a `pagemap_entry` says of addresses: all but the sizes of its blocks.
+///
+/// Read straight from the bytes, at a fraction of what a [`PagemapEntry`] costs; a pagemap may have
+/// hundreds of thousands of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PageRange {
+    /// First address.
+    pub address: u64,
+    /// How many pages.
+    pub page_count: u64,
+    /// `PE_*` flags.
+    pub flags: u32,
+    /// Whether the pages are stored as compressed blocks.
+    pub has_blocks: bool,
+}
+
+impl PageRange {
+    /// Reads an encoded `pagemap_entry`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the bytes are no such message. Blocks are not looked into.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match Self::decode_usual(bytes) {
+            Some(range) => Ok(range),
+            None => PagemapEntry::decode(bytes).map(|entry| Self::from(&entry)),
+        }
+    }
+
+    /// Reads an entry in which nothing is out of the ordinary.
+    fn decode_usual(bytes: &[u8]) -> Option<Self> {
+        let mut entry = PagemapEntry::default();
+        let (mut address, mut has_compat_count, mut has_blocks) = (None, false, false);
+        for field in Fields::new(bytes) {
+            let field = field.ok()?;
+            match (field.number(), field.value()) {
+                (1, Value::Varint(value)) => address = Some(value),
+                (2, Value::Varint(value)) => {
+                    entry.compat_nr_pages = u32::try_from(value).ok()?;
+                    has_compat_count = true;
+                }
+                (3, Value::Varint(value)) => entry.in_parent = Some(value != 0),
+                (4, Value::Varint(value)) => entry.flags = Some(u32::try_from(value).ok()?),
+                (5, Value::Varint(value)) => entry.nr_pages = Some(value),
+                (6, Value::Bytes(_)) => has_blocks = true,
+                (1..=6, _) => return None,
+                _ => {}
+            }
+        }
+        has_compat_count.then_some(Self {
+            address: address?,
+            has_blocks,
+            ..Self::from(&entry)
+        })
+    }
+}
+
+impl From<&PagemapEntry> for PageRange {
+    fn from(entry: &PagemapEntry) -> Self {
+        Self {
+            address: entry.vaddr,
+            page_count: entry.effective_pages(),
+            flags: entry.effective_flags(),
+            has_blocks: entry.blocks.is_some(),
+        }
     }
 }
 
@@ -172,8 +242,13 @@ impl RawPagemap {
         };
         while let Some(entry) = image.next_entry()? {
             let index = entry.index;
-            let entry: PagemapEntry = entry.decode()?;
-            map.take(&entry, is_32_bit)
+            let range = entry.page_range()?;
+            // Only sizes of blocks take a list of their own.
+            let blocks = match range.has_blocks {
+                true => entry.decode::<PagemapEntry>()?.blocks,
+                false => None,
+            };
+            map.take(range, blocks.as_deref(), is_32_bit)
                 .map_err(|error| error.in_file(&map.path).in_kind(kind).in_entry(index))?;
         }
         if map
@@ -273,13 +348,17 @@ impl RawPagemap {
         Ok(())
     }
 
-    fn take(&mut self, entry: &PagemapEntry, is_32_bit: bool) -> Result<()> {
-        let flags = entry.effective_flags();
+    fn take(
+        &mut self,
+        range: PageRange,
+        blocks: Option<&PagemapBlocks>,
+        is_32_bit: bool,
+    ) -> Result<()> {
+        let (flags, page_count) = (range.flags, range.page_count);
         if flags & PE_PARENT != 0 && flags & PE_PRESENT != 0 {
             return Err(inconsistent("pages are both here and in the parent"));
         }
-        let page_count = entry.effective_pages();
-        let blocks = match entry.blocks.as_deref() {
+        let blocks = match blocks {
             None => None,
             Some(_) if flags & PE_PRESENT == 0 => {
                 return Err(inconsistent("blocks of pages that are not here"));
@@ -313,7 +392,7 @@ impl RawPagemap {
             }
         };
         self.entries.push(RawEntry {
-            address: unsigned_extended(entry.vaddr, is_32_bit),
+            address: unsigned_extended(range.address, is_32_bit),
             page_count,
             flags,
             blocks,
