@@ -85,6 +85,45 @@ pub(crate) fn visible(text: &str) -> String {
     safe
 }
 
+/// Makes lines of untrusted origin safe to print on a terminal, as [`visible`] does.
+pub(crate) struct VisibleLines<W: Write> {
+    out: W,
+    /// The line that is not at its end yet.
+    line: Vec<u8>,
+}
+
+impl<W: Write> VisibleLines<W> {
+    pub(crate) fn new(out: W) -> Self {
+        let line = Vec::new();
+        Self { out, line }
+    }
+
+    fn write_line(&mut self) -> std::io::Result<()> {
+        let line = visible(&String::from_utf8_lossy(&self.line));
+        self.line.clear();
+        self.out.write_all(line.as_bytes())
+    }
+}
+
+impl<W: Write> Write for VisibleLines<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut rest = bytes;
+        while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+            self.line.extend_from_slice(&rest[..end]);
+            self.write_line()?;
+            self.out.write_all(b"\n")?;
+            rest = &rest[end + 1..];
+        }
+        self.line.extend_from_slice(rest);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.write_line()?;
+        self.out.flush()
+    }
+}
+
 /// A table whose columns are as wide as their longest cell.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -142,5 +181,12 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(visible("a\x1b[31mb\n"), "a\\u{1b}[31mb\\n");
+        let mut out = Vec::new();
+        let mut lines = VisibleLines::new(&mut out);
+        for piece in ["a\x1b[3", "1mb\nc\r\n", "d\x07"] {
+            lines.write_all(piece.as_bytes()).expect("memory takes it");
+        }
+        lines.flush().expect("memory takes it");
+        assert_eq!(out, b"a\\u{1b}[31mb\nc\\r\nd\\u{7}");
     }
 }

@@ -1,10 +1,9 @@
 //! The open files of a checkpoint, found by id and decoded when asked for.
 
-use std::collections::HashMap;
-use std::ops::Range;
+use std::sync::Arc;
 
 use bstr::BString;
-use criu_image::checkpoint::Files;
+use criu_image::checkpoint::{Files, RandomAccess};
 use criu_image::message::{FdTypes, FileEntry};
 use criu_image::wire::slot::OpenEnum;
 use criu_image::wire::{Fields, Message, Value};
@@ -14,13 +13,26 @@ use super::Warning;
 use super::files::type_name;
 use crate::json::quoted_printable;
 
-/// The files of `files.img` as bytes, since most are never asked for.
+/// Where in `files.img` each file is, since most are never asked for.
 #[derive(Debug, Default)]
 pub(super) struct FileTable {
-    bytes: Vec<u8>,
-    index: HashMap<(FdTypes, u32), Range<usize>>,
+    /// The image, if there is one.
+    image: Option<Arc<dyn RandomAccess>>,
+    /// By ascending type and id.
+    places: Vec<FilePlace>,
     /// Those of the images that older CRIU wrote for each type.
     legacy: Files,
+}
+
+/// Where a file's entry is.
+#[derive(Debug)]
+struct FilePlace {
+    kind: FdTypes,
+    id: u32,
+    /// Position of the encoded entry in the image, in bytes.
+    offset: u64,
+    /// Bytes of the encoded entry.
+    len: u32,
 }
 
 impl FileTable {
@@ -30,7 +42,14 @@ impl FileTable {
             Ok(mut image) => loop {
                 match image.next_entry() {
                     Ok(Some(entry)) => match key(entry.bytes) {
-                        Some(key) => table.insert(key, entry.bytes),
+                        Some((kind, id)) => table.places.push(FilePlace {
+                            kind,
+                            id,
+                            // Behind the size word.
+                            offset: entry.offset + 4,
+                            // Sizes in images have 32 bits.
+                            len: u32::try_from(entry.bytes.len()).unwrap_or(u32::MAX),
+                        }),
                         None => warnings.extend(entry.decode::<FileEntry>().err().map(Into::into)),
                     },
                     Ok(None) => break,
@@ -43,27 +62,42 @@ impl FileTable {
             Err(error) if error.is_missing() => {}
             Err(error) => warnings.push(error.into()),
         }
-        if table.index.is_empty() {
+        // Of several with the same type and id the first counts: it stays in front.
+        table.places.sort_by_key(FilePlace::key);
+        table.places.dedup_by_key(|place| place.key());
+        if table.places.is_empty() {
             match checkpoint.files() {
                 Ok(legacy) => table.legacy = legacy,
                 // What ails files.img has been said.
                 Err(error) if error.place().kind == Some(ImageKind::Files) => {}
                 Err(error) => warnings.push(error.into()),
             }
+        } else {
+            let name = ImageKind::Files.file(0);
+            match checkpoint.source().open_pages(&name) {
+                Ok(image) => table.image = Some(image),
+                Err(error) => warnings.push(error.into()),
+            }
         }
         table
     }
 
-    fn insert(&mut self, key: (FdTypes, u32), bytes: &[u8]) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        self.index.entry(key).or_insert(start..self.bytes.len());
+    fn place(&self, kind: FdTypes, id: u32) -> Option<&FilePlace> {
+        let key = (kind.number(), id);
+        let index = self.places.binary_search_by_key(&key, FilePlace::key);
+        self.places.get(index.ok()?)
     }
 
     /// Looks a file up; `None` also if its entry is malformed.
     pub(super) fn find(&self, kind: FdTypes, id: u32) -> Option<FileEntry> {
-        match self.index.get(&(kind, id)) {
-            Some(range) => FileEntry::decode(&self.bytes[range.clone()]).ok(),
+        match self.place(kind, id) {
+            Some(place) => {
+                // As long as the entry was when it was read.
+                let mut bytes = vec![0; usize::try_from(place.len).ok()?];
+                let image = self.image.as_ref()?;
+                image.read_exact_at(&mut bytes, place.offset).ok()?;
+                FileEntry::decode(&bytes).ok()
+            }
             None => self.legacy.find(kind, id).cloned(),
         }
     }
@@ -92,7 +126,7 @@ impl FileTable {
                 text.into()
             }),
             _ => {
-                let found = self.index.contains_key(&(kind, id))
+                let found = self.place(kind, id).is_some()
                     || self.legacy.find(kind, id).is_some()
                     || kind == FdTypes::Und;
                 return (format!("{}.{id}", type_name(kind)).into(), found);
@@ -104,6 +138,12 @@ impl FileTable {
             (None, FdTypes::Unixsk) => ("unix[?]".into(), false),
             (None, _) => ("unknown path".into(), false),
         }
+    }
+}
+
+impl FilePlace {
+    fn key(&self) -> (i32, u32) {
+        (self.kind.number(), self.id)
     }
 }
 

@@ -57,7 +57,7 @@ impl<'a> TaskMemory<'a> {
     pub fn open(memory: &'a Memory, pid: u32) -> Result<Self> {
         let space = memory.task(pid)?;
         let checkpoint = memory.checkpoint();
-        let mm = checkpoint.mm(pid)?;
+        let map = checkpoint.memory_map_of_mm(pid)?;
         let core = present(checkpoint.core(pid))?;
         let memfds = present(checkpoint.memfds())?.unwrap_or_default();
         Ok(Self {
@@ -67,7 +67,7 @@ impl<'a> TaskMemory<'a> {
                 .and_then(|core| core.tc.as_ref())
                 .map(|task| task.comm.clone()),
             space,
-            namer: area::Namer::new(memory.files(), memfds, &mm),
+            namer: area::Namer::new(memory.files(), memfds, map.mm()),
         })
     }
 
