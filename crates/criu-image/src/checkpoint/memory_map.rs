@@ -38,6 +38,12 @@ impl MemoryMap {
         &self.mm
     }
 
+    /// The message without its areas, which are let go.
+    #[must_use]
+    pub fn into_mm(self) -> MmEntry {
+        self.mm
+    }
+
     /// The areas, in the order of the image. Malformed ones do not keep those behind them back.
     pub fn areas(&self) -> impl Iterator<Item = Result<VmaEntry, DecodeError>> {
         wire::decode_each(&self.bytes, MmEntry::DESCRIPTOR, VMAS)

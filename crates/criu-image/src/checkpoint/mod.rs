@@ -1,5 +1,6 @@
 //! A checkpoint as a typed whole.
 
+mod file_index;
 mod files;
 mod memory_map;
 mod source;
@@ -21,6 +22,7 @@ use crate::reader::{ImageReader, ReadOptions};
 use crate::stats::{DumpStats, RestoreStats};
 use crate::wire::{DecodeError, Message};
 
+pub use self::file_index::FileIndex;
 pub use self::files::Files;
 pub use self::memory_map::MemoryMap;
 pub use self::source::{Directory, OpenImage, RandomAccess, Source};
