@@ -137,28 +137,47 @@ impl Table {
 
     /// Lays the table out; the last column is left ragged.
     pub(crate) fn render(&self, colored: bool) -> String {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells
-                .map(|(text, _)| text.chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut columns = Columns::default();
+        for row in &self.rows {
+            columns.measure(row);
+        }
         let mut text = String::new();
         for row in &self.rows {
-            for (column, (cell, tone)) in row.iter().enumerate() {
-                text.push_str(&tone.paint(cell, colored));
-                if column + 1 < row.len() {
-                    let padding = widths[column].saturating_sub(cell.chars().count()) + 2;
-                    text.extend(std::iter::repeat_n(' ', padding));
-                }
-            }
-            text.truncate(text.trim_end_matches(' ').len());
-            text.push('\n');
+            columns.append(row, colored, &mut text);
         }
         text
+    }
+}
+
+/// Widths of a table's columns, for tables that are made twice so that they need not be kept.
+#[derive(Debug, Default)]
+pub(crate) struct Columns {
+    widths: Vec<usize>,
+}
+
+impl Columns {
+    /// Makes room for the cells of a row.
+    pub(crate) fn measure(&mut self, row: &[(String, Tone)]) {
+        if self.widths.len() < row.len() {
+            self.widths.resize(row.len(), 0);
+        }
+        for (width, (cell, _)) in self.widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+
+    /// Appends a line.
+    pub(crate) fn append(&self, row: &[(String, Tone)], colored: bool, text: &mut String) {
+        for (column, (cell, tone)) in row.iter().enumerate() {
+            text.push_str(&tone.paint(cell, colored));
+            if column + 1 < row.len() {
+                let width = self.widths.get(column).copied().unwrap_or(0);
+                let padding = width.saturating_sub(cell.chars().count()) + 2;
+                text.extend(std::iter::repeat_n(' ', padding));
+            }
+        }
+        text.truncate(text.trim_end_matches(' ').len());
+        text.push('\n');
     }
 }
 

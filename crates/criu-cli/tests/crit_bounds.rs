@@ -23,7 +23,7 @@ fn put<T: Message>(directory: &Path, kind: ImageKind, id: u64, entries: impl Ite
     image.finish().expect("an image");
 }
 
-/// A task with 60,000 areas, of which every other maps one of 50,000 files, and a page in each
+/// A task with 60,000 areas, of which every other maps one of 20,000 files, and a page in each
 /// range of a pagemap of 60,000 entries.
 fn large(directory: &Path) {
     const AREAS: u64 = 60_000;
@@ -75,7 +75,7 @@ fn large(directory: &Path) {
         ..FdinfoEntry::default()
     });
     put(directory, ImageKind::Fdinfo, 1, fds);
-    let files = (1..=50_000).map(|id| FileEntry {
+    let files = (1..=20_000).map(|id| FileEntry {
         r#type: FdTypes::Reg,
         id,
         reg: Some(Box::new(RegFileEntry {
@@ -89,7 +89,7 @@ fn large(directory: &Path) {
     let area = |index: u64| {
         let (shmid, status) = match index.is_multiple_of(2) {
             true => (0, 0x201),
-            false => (index % 50_000 + 1, 0x41),
+            false => (index % 20_000 + 1, 0x41),
         };
         VmaEntry {
             start: 0x7f00_0000_0000 + index * 0x4000,
@@ -154,6 +154,10 @@ fn answers_about_large_tasks_take_little_memory() {
         &["x", path, "mems", "--json"],
         &["x", path, "rss"],
         &["x", path, "rss", "--json"],
+        &["mem", path],
+        &["mem", path, "--json", "--spans"],
+        &["verify", path],
+        &["search", path, "--count", "needle"],
         &["decode", "-i", mm],
         &["info", mm],
     ] {
@@ -166,6 +170,8 @@ fn answers_about_large_tasks_take_little_memory() {
             .output()
             .expect("sh runs");
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {stderr}");
+        // Code 1 is that of a search that finds nothing.
+        let is_fine = output.status.success() || arguments[0] == "search" && stderr.is_empty();
+        assert!(is_fine, "{arguments:?}: {stderr}");
     }
 }

@@ -1,111 +1,35 @@
-//! The open files of a checkpoint, found by id and decoded when asked for.
-
-use std::sync::Arc;
+//! The open files of a checkpoint, as CRIT names them.
 
 use bstr::BString;
-use criu_image::checkpoint::{Files, RandomAccess};
+use criu_image::Checkpoint;
+use criu_image::checkpoint::FileIndex;
 use criu_image::message::{FdTypes, FileEntry};
-use criu_image::wire::slot::OpenEnum;
-use criu_image::wire::{Fields, Message, Value};
-use criu_image::{Checkpoint, ImageKind};
 
 use super::Warning;
 use super::files::type_name;
 use crate::json::quoted_printable;
 
-/// Where in `files.img` each file is, since most are never asked for.
+/// What CRIT calls files.
 #[derive(Debug, Default)]
 pub(super) struct FileTable {
-    /// The image, if there is one.
-    image: Option<Arc<dyn RandomAccess>>,
-    /// By ascending type and id.
-    places: Vec<FilePlace>,
-    /// Those of the images that older CRIU wrote for each type.
-    legacy: Files,
-}
-
-/// Where a file's entry is.
-#[derive(Debug)]
-struct FilePlace {
-    kind: FdTypes,
-    id: u32,
-    /// Position of the encoded entry in the image, in bytes.
-    offset: u64,
-    /// Bytes of the encoded entry.
-    len: u32,
+    files: FileIndex,
 }
 
 impl FileTable {
     pub(super) fn read(checkpoint: &Checkpoint, warnings: &mut Vec<Warning>) -> Self {
-        let mut table = Self::default();
-        match checkpoint.image(ImageKind::Files, 0) {
-            Ok(mut image) => loop {
-                match image.next_entry() {
-                    Ok(Some(entry)) => match key(entry.bytes) {
-                        Some((kind, id)) => table.places.push(FilePlace {
-                            kind,
-                            id,
-                            // Behind the size word.
-                            offset: entry.offset + 4,
-                            // Sizes in images have 32 bits.
-                            len: u32::try_from(entry.bytes.len()).unwrap_or(u32::MAX),
-                        }),
-                        None => warnings.extend(entry.decode::<FileEntry>().err().map(Into::into)),
-                    },
-                    Ok(None) => break,
-                    Err(error) => {
-                        warnings.push(error.into());
-                        break;
-                    }
-                }
-            },
-            Err(error) if error.is_missing() => {}
-            Err(error) => warnings.push(error.into()),
-        }
-        // Of several with the same type and id the first counts: it stays in front.
-        table.places.sort_by_key(FilePlace::key);
-        table.places.dedup_by_key(|place| place.key());
-        if table.places.is_empty() {
-            match checkpoint.files() {
-                Ok(legacy) => table.legacy = legacy,
-                // What ails files.img has been said.
-                Err(error) if error.place().kind == Some(ImageKind::Files) => {}
-                Err(error) => warnings.push(error.into()),
-            }
-        } else {
-            let name = ImageKind::Files.file(0);
-            match checkpoint.source().open_pages(&name) {
-                Ok(image) => table.image = Some(image),
-                Err(error) => warnings.push(error.into()),
-            }
-        }
-        table
-    }
-
-    fn place(&self, kind: FdTypes, id: u32) -> Option<&FilePlace> {
-        let key = (kind.number(), id);
-        let index = self.places.binary_search_by_key(&key, FilePlace::key);
-        self.places.get(index.ok()?)
+        let (files, errors) = checkpoint.partial_file_index();
+        warnings.extend(errors.into_iter().map(Into::into));
+        Self { files }
     }
 
     /// Looks a file up; `None` also if its entry is malformed.
     pub(super) fn find(&self, kind: FdTypes, id: u32) -> Option<FileEntry> {
-        match self.place(kind, id) {
-            Some(place) => {
-                // As long as the entry was when it was read.
-                let mut bytes = vec![0; usize::try_from(place.len).ok()?];
-                let image = self.image.as_ref()?;
-                image.read_exact_at(&mut bytes, place.offset).ok()?;
-                FileEntry::decode(&bytes).ok()
-            }
-            None => self.legacy.find(kind, id).cloned(),
-        }
+        self.files.find(kind, id)
     }
 
     /// The path of a regular file.
     pub(super) fn path(&self, id: u32) -> Option<BString> {
-        let file = self.find(FdTypes::Reg, id)?.reg?;
-        (!file.name.is_empty()).then_some(file.name)
+        self.files.path(id).filter(|path| !path.is_empty())
     }
 
     /// What CRIT calls a file; whether it was found.
@@ -126,9 +50,7 @@ impl FileTable {
                 text.into()
             }),
             _ => {
-                let found = self.place(kind, id).is_some()
-                    || self.legacy.find(kind, id).is_some()
-                    || kind == FdTypes::Und;
+                let found = self.files.contains(kind, id) || kind == FdTypes::Und;
                 return (format!("{}.{id}", type_name(kind)).into(), found);
             }
         };
@@ -139,26 +61,4 @@ impl FileTable {
             (None, _) => ("unknown path".into(), false),
         }
     }
-}
-
-impl FilePlace {
-    fn key(&self) -> (i32, u32) {
-        (self.kind.number(), self.id)
-    }
-}
-
-/// Type and id of an encoded `file_entry`, without looking at the rest.
-fn key(bytes: &[u8]) -> Option<(FdTypes, u32)> {
-    let (mut kind, mut id) = (None, None);
-    for field in Fields::new(bytes) {
-        let field = field.ok()?;
-        if let Value::Varint(value) = field.value() {
-            match field.number() {
-                1 => kind = i32::try_from(value).ok(),
-                2 => id = u32::try_from(value).ok(),
-                _ => {}
-            }
-        }
-    }
-    Some((FdTypes::from_number(kind?), id?))
 }
