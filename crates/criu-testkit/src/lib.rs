@@ -25,7 +25,7 @@ mod subreaper;
 pub mod synthetic;
 mod temp_dir;
 
-pub use binaries::{fake_criu_binary, target_binary};
+pub use binaries::{fake_criu_binary, fixtures_binary, target_binary};
 pub use criu_under_test::CriuUnderTest;
 pub use fake_criu::{FakeCriu, Step};
 pub use network::NetworkNamespace;
