@@ -33,6 +33,7 @@ use clap::{CommandFactory, Parser, Subcommand};
     name = "crit",
     version,
     infer_long_args = true,
+    args_override_self = true, // of an option given twice the last counts, as with Python
     after_help = "Examples:
   crit show core-4711.img                        what does this image say?
   crit decode -i pstree.img -o pstree.json       an image as JSON ...

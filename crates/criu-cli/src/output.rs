@@ -85,6 +85,45 @@ pub(crate) fn visible(text: &str) -> String {
     safe
 }
 
+/// Makes lines of untrusted origin safe to print on a terminal, as [`visible`] does.
+pub(crate) struct VisibleLines<W: Write> {
+    out: W,
+    /// The line that is not at its end yet.
+    line: Vec<u8>,
+}
+
+impl<W: Write> VisibleLines<W> {
+    pub(crate) fn new(out: W) -> Self {
+        let line = Vec::new();
+        Self { out, line }
+    }
+
+    fn write_line(&mut self) -> std::io::Result<()> {
+        let line = visible(&String::from_utf8_lossy(&self.line));
+        self.line.clear();
+        self.out.write_all(line.as_bytes())
+    }
+}
+
+impl<W: Write> Write for VisibleLines<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut rest = bytes;
+        while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+            self.line.extend_from_slice(&rest[..end]);
+            self.write_line()?;
+            self.out.write_all(b"\n")?;
+            rest = &rest[end + 1..];
+        }
+        self.line.extend_from_slice(rest);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.write_line()?;
+        self.out.flush()
+    }
+}
+
 /// A table whose columns are as wide as their longest cell.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -98,28 +137,47 @@ impl Table {
 
     /// Lays the table out; the last column is left ragged.
     pub(crate) fn render(&self, colored: bool) -> String {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells
-                .map(|(text, _)| text.chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut columns = Columns::default();
+        for row in &self.rows {
+            columns.measure(row);
+        }
         let mut text = String::new();
         for row in &self.rows {
-            for (column, (cell, tone)) in row.iter().enumerate() {
-                text.push_str(&tone.paint(cell, colored));
-                if column + 1 < row.len() {
-                    let padding = widths[column].saturating_sub(cell.chars().count()) + 2;
-                    text.extend(std::iter::repeat_n(' ', padding));
-                }
-            }
-            text.truncate(text.trim_end_matches(' ').len());
-            text.push('\n');
+            columns.append(row, colored, &mut text);
         }
         text
+    }
+}
+
+/// Widths of a table's columns, for tables that are made twice so that they need not be kept.
+#[derive(Debug, Default)]
+pub(crate) struct Columns {
+    widths: Vec<usize>,
+}
+
+impl Columns {
+    /// Makes room for the cells of a row.
+    pub(crate) fn measure(&mut self, row: &[(String, Tone)]) {
+        if self.widths.len() < row.len() {
+            self.widths.resize(row.len(), 0);
+        }
+        for (width, (cell, _)) in self.widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+
+    /// Appends a line.
+    pub(crate) fn append(&self, row: &[(String, Tone)], colored: bool, text: &mut String) {
+        for (column, (cell, tone)) in row.iter().enumerate() {
+            text.push_str(&tone.paint(cell, colored));
+            if column + 1 < row.len() {
+                let width = self.widths.get(column).copied().unwrap_or(0);
+                let padding = width.saturating_sub(cell.chars().count()) + 2;
+                text.extend(std::iter::repeat_n(' ', padding));
+            }
+        }
+        text.truncate(text.trim_end_matches(' ').len());
+        text.push('\n');
     }
 }
 
@@ -142,5 +200,12 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(visible("a\x1b[31mb\n"), "a\\u{1b}[31mb\\n");
+        let mut out = Vec::new();
+        let mut lines = VisibleLines::new(&mut out);
+        for piece in ["a\x1b[3", "1mb\nc\r\n", "d\x07"] {
+            lines.write_all(piece.as_bytes()).expect("memory takes it");
+        }
+        lines.flush().expect("memory takes it");
+        assert_eq!(out, b"a\\u{1b}[31mb\nc\\r\nd\\u{7}");
     }
 }

@@ -8,12 +8,12 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use criu_testkit::{TempDir, python_crit};
+use criu_testkit::{TempDir, python_crit, skip};
 
 /// A task, in `pstree.img`.
 const PSTREE: &[u8] =
@@ -273,6 +273,51 @@ fn what_fails_leaves_the_file_as_it_was() {
         0o640
     );
     assert_eq!(names(directory.path()), ["target"]);
+}
+
+#[test]
+fn a_file_that_is_written_anew_keeps_its_owner() {
+    let dir = TempDir::new();
+    let image = dir.path().join("pstree.img");
+    fs::write(&image, "old").unwrap();
+    if chown(&image, Some(65534), Some(65534)).is_err() {
+        skip!(Unavoidable, "only root can give files away");
+    }
+    let output = fed(
+        crit().args(["encode", "-o"]).arg(&image),
+        COMPACT.as_bytes(),
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(fs::read(&image).unwrap(), PSTREE);
+    let there = fs::metadata(&image).unwrap();
+    assert_eq!((there.uid(), there.gid()), (65534, 65534));
+}
+
+#[test]
+fn an_unknown_directory_is_told_without_the_name_of_a_draft() {
+    let output = fed(crit().args(["decode", "-o", "/nowhere/a.json"]), PSTREE);
+    check_failure(
+        &output,
+        "crit: cannot write /nowhere/a.json: No such file or directory (os error 2)\n",
+    );
+    let output = crit().args(["x", "/nowhere", "ps"]).output().unwrap();
+    check_failure(&output, "crit: /nowhere: no such directory\n");
+}
+
+#[test]
+fn of_an_option_given_twice_the_last_counts() {
+    let arguments = [
+        "decode",
+        "--pretty",
+        "--pretty",
+        "-i",
+        "/nowhere",
+        "-i",
+        "/dev/stdin",
+    ];
+    let output = fed(crit().args(arguments), PSTREE);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).starts_with("{\n    \"magic\""));
 }
 
 #[test]

@@ -111,6 +111,9 @@ pub enum ErrorKind {
     /// There is no such image.
     #[error("image is missing")]
     Missing,
+    /// There is no directory of that name.
+    #[error("no such directory")]
+    NoDirectory,
     /// The images contradict each other.
     #[error("{detail}")]
     Inconsistent {
@@ -126,7 +129,7 @@ pub enum ErrorKind {
 }
 
 /// What most functions here return.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn new(reason: ErrorKind, place: Place) -> Self {
@@ -149,10 +152,10 @@ impl Error {
         &self.0.place
     }
 
-    /// Returns whether an image is missing, as opposed to damaged.
+    /// Returns whether an image or a directory is missing, as opposed to damaged.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        matches!(self.0.reason, ErrorKind::Missing)
+        matches!(self.0.reason, ErrorKind::Missing | ErrorKind::NoDirectory)
     }
 
     /// Notes the file, unless one is noted.
@@ -187,7 +190,7 @@ impl From<Error> for io::Error {
         let kind = match error.reason() {
             ErrorKind::Io { source, .. } => source.kind(),
             ErrorKind::Truncated { .. } => io::ErrorKind::UnexpectedEof,
-            ErrorKind::Missing => io::ErrorKind::NotFound,
+            ErrorKind::Missing | ErrorKind::NoDirectory => io::ErrorKind::NotFound,
             _ => io::ErrorKind::InvalidData,
         };
         Self::new(kind, error)

@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::checkpoint::{Checkpoint, OpenImage, RandomAccess, Source};
+use crate::checkpoint::{Checkpoint, MemoryMap, OpenImage, RandomAccess, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind::ImageKind;
-use crate::memory::{AddressSpace, Memory, MemoryOptions};
+use crate::memory::{AddressSpace, Memory, MemoryOptions, PageRange};
 use crate::message;
 use crate::reader::{ImageReader, ReadOptions};
 use crate::wire::{Fields, Message};
@@ -55,10 +55,30 @@ pub fn image_round_trip(bytes: &[u8]) {
 ///
 /// # Panics
 ///
-/// Panics when what was encoded does not decode to the same message.
+/// Panics when what was encoded does not decode to the same message, or a view of it says other than
+/// the message does.
 pub fn message_round_trip(bytes: &[u8]) {
     if let Some((&pick, bytes)) = bytes.split_first() {
         (MESSAGES[usize::from(pick) % MESSAGES.len()].1)(bytes);
+        views(bytes);
+    }
+}
+
+/// What is read without the struct is what the struct has.
+fn views(bytes: &[u8]) {
+    if let Ok(entry) = message::PagemapEntry::decode(bytes) {
+        assert_eq!(PageRange::decode(bytes), Ok(PageRange::from(&entry)));
+    }
+    let map = MemoryMap::decode(bytes.to_vec());
+    if let Ok(mm) = message::MmEntry::decode(bytes) {
+        let map = map.expect("the rest of a sound message is sound");
+        assert_eq!(map.area_count(), mm.vmas.len());
+        assert_eq!(map.areas().collect::<Result<Vec<_>, _>>(), Ok(mm.vmas));
+    } else if let Ok(map) = map {
+        assert!(
+            map.areas().any(|area| area.is_err()),
+            "an area is the cause"
+        );
     }
 }
 

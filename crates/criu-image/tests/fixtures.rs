@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use criu_image::checkpoint::present;
-use criu_image::memory::{Content, Memory, MemoryOptions};
+use criu_image::memory::{Content, Memory, MemoryOptions, PageRange};
 use criu_image::wire::{DecodeError, Message};
 use criu_image::{Checkpoint, ImageKind, ImageReader, ImageWriter};
 
@@ -154,4 +154,41 @@ fn compressed_sets_hold_the_same_memory() {
         compared += 1;
     }
     assert!(compared > 0, "there are compressed sets");
+}
+
+#[test]
+fn views_of_entries_say_what_the_entries_do() {
+    let (mut ranges, mut areas) = (0, 0);
+    for set in sets() {
+        let checkpoint = Checkpoint::open(&set).expect("opens");
+        for kind in [ImageKind::Pagemap, ImageKind::ShmemPagemap] {
+            for id in checkpoint.ids_of(kind).expect("lists") {
+                let (_, entries) = checkpoint.pagemap(kind, id).expect("a pagemap");
+                let mut image = checkpoint.image(kind, id).expect("opens");
+                image.next_entry().expect("reads").expect("a head");
+                for entry in &entries {
+                    let raw = image.next_entry().expect("reads").expect("an entry");
+                    assert_eq!(
+                        raw.page_range().expect("a range"),
+                        PageRange::from(&**entry)
+                    );
+                    ranges += 1;
+                }
+            }
+        }
+        for id in checkpoint.ids_of(ImageKind::Mm).expect("lists") {
+            let pid = u32::try_from(id).expect("a pid");
+            let mm = checkpoint.mm(pid).expect("an address space");
+            let map = checkpoint.memory_map(pid).expect("a map");
+            assert_eq!(
+                map.areas().collect::<Result<Vec<_>, _>>(),
+                Ok(mm.vmas.clone())
+            );
+            areas += mm.vmas.len();
+        }
+    }
+    assert!(
+        ranges > 100 && areas > 100,
+        "{ranges} ranges, {areas} areas"
+    );
 }

@@ -1,5 +1,6 @@
 //! SUPPORT.md says of every kind what the table says.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -32,9 +33,10 @@ fn the_table_of_image_kinds_is_up_to_date() {
 
 fn table() -> String {
     let mut out = String::from(
-        "\n| kind | file | magic | entries | behind each entry | in CRIT's JSON |\n\
-         | --- | --- | --- | --- | --- | --- |\n",
+        "\n| kind | file | magic | entries | behind each entry | in CRIT's JSON | real fixture of CRIU |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
     );
+    let fixtures = fixtures();
     for &kind in ImageKind::ALL {
         let file = match kind.file_name() {
             FileName::Fixed(name) => name.to_owned(),
@@ -70,12 +72,38 @@ fn table() -> String {
         let crit = kind
             .crit_name()
             .map_or(String::new(), |name| format!("`{name}`"));
+        let series: Vec<&str> = ["4.2", "4.3"]
+            .into_iter()
+            .filter(|&series| fixtures.contains(&(series, kind)))
+            .collect();
+        let real = match series.is_empty() {
+            true => "none".to_owned(),
+            false => series.join(", "),
+        };
         writeln!(
             out,
-            "| {kind} | `{file}` | {magic} | {entries} | {payload} | {crit} |"
+            "| {kind} | `{file}` | {magic} | {entries} | {payload} | {crit} | {real} |"
         )
         .expect("writes to a string");
     }
     out.push('\n');
     out
+}
+
+/// The kinds that real CRIUs wrote, by their series.
+fn fixtures() -> BTreeSet<(&'static str, ImageKind)> {
+    let mut found = BTreeSet::new();
+    for series in ["4.2", "4.3"] {
+        let sets = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../fixtures")
+            .join(series);
+        for set in fs::read_dir(sets).expect("fixtures") {
+            for file in fs::read_dir(set.expect("reads").path()).expect("a set") {
+                let name = file.expect("reads").file_name();
+                let kind = name.to_str().and_then(ImageKind::from_file_name);
+                found.extend(kind.map(|(kind, _)| (series, kind)));
+            }
+        }
+    }
+    found
 }

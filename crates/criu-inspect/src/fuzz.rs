@@ -45,13 +45,16 @@ pub fn json_text(bytes: &[u8]) {
 
 /// Takes bytes for the files of a checkpoint and asks every question about it, also
 /// whether it is whole.
+///
+/// # Panics
+///
+/// Panics when an answer is another when it is streamed.
 pub fn explore(bytes: &[u8]) {
     let mut explorer = Explorer::new(fuzz::checkpoint_of(bytes));
     let mut text = Vec::new();
     drop(explorer.processes().value.write_text(&mut text));
     drop(explorer.open_files().value.write_text(&mut text));
-    drop(explorer.mappings().value.write_text(&mut text));
-    drop(explorer.resident().value.write_text(&mut text));
+    streams_say_the_same(&mut explorer);
     drop(explorer.sockets());
     drop((
         explorer.threads(),
@@ -66,6 +69,36 @@ pub fn explore(bytes: &[u8]) {
     drop((explorer.cgroups(), explorer.credentials()));
     drop((explorer.signals(), explorer.timers()));
     drop(verify(explorer.checkpoint(), &()));
+}
+
+/// Writes answers once when they are whole and once while they are worked out.
+fn streams_say_the_same(explorer: &mut Explorer) {
+    const SAME: &str = "an answer is the same when it is streamed";
+    let (mut whole, mut streamed) = (Vec::new(), Vec::new());
+
+    let answer = explorer.mappings();
+    drop(answer.value.write_text(&mut whole));
+    let mut stream = explorer.stream_mappings();
+    drop(stream.write_text(&mut streamed));
+    assert_eq!(
+        stream.into_warnings().len(),
+        answer.warnings.len(),
+        "{SAME}"
+    );
+    assert!(whole == streamed, "{SAME}");
+
+    whole.clear();
+    streamed.clear();
+    let answer = explorer.resident();
+    drop(answer.value.write_text(&mut whole));
+    let mut stream = explorer.stream_resident();
+    drop(stream.write_text(&mut streamed));
+    assert_eq!(
+        stream.into_warnings().len(),
+        answer.warnings.len(),
+        "{SAME}"
+    );
+    assert!(whole == streamed, "{SAME}");
 }
 
 fn print(bytes: &[u8], options: DecodeOptions) -> Option<Vec<u8>> {

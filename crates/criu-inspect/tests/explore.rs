@@ -346,6 +346,22 @@ fn ask_everything(images: &Images) -> usize {
         timers,
         cgroups
     );
+    macro_rules! stream {
+        ($($question:ident as $stream:ident),*) => {$(
+            let whole = x.$question();
+            let json = serde_json::to_string_pretty(&whole.value).expect("serialises");
+            let stream = x.$stream();
+            let streamed = serde_json::to_string_pretty(&stream).expect("serialises");
+            assert_eq!(streamed, json, "an answer is the same when it is streamed");
+            assert_eq!(stream.into_warnings().len(), whole.warnings.len());
+            let (mut text, mut streamed) = (Vec::new(), Vec::new());
+            whole.value.write_text(&mut text).expect("memory takes it");
+            x.$stream().write_text(&mut streamed).expect("memory takes it");
+            assert_eq!(streamed, text, "an answer is the same when it is streamed");
+            x.tasks().warnings.clear();
+        )*};
+    }
+    stream!(mappings as stream_mappings, resident as stream_resident);
     warnings
 }
 

@@ -16,8 +16,8 @@ fn ours(images: &Path, what: &str) -> Vec<u8> {
     let written = match what {
         "ps" => explorer.processes().value.write_text(&mut out),
         "fds" => explorer.open_files().value.write_text(&mut out),
-        "mems" => explorer.mappings().value.write_text(&mut out),
-        _ => explorer.resident().value.write_text(&mut out),
+        "mems" => explorer.stream_mappings().write_text(&mut out),
+        _ => explorer.stream_resident().write_text(&mut out),
     };
     written.expect("memory takes it");
     out

@@ -18,6 +18,13 @@ pub fn fake_criu_binary() -> PathBuf {
     directory().join("criu-testkit-fake-criu")
 }
 
+/// The program that makes the fixtures, which tests have dump, rewrite and restore every process of theirs.
+#[must_use]
+#[track_caller]
+pub fn fixtures_binary() -> PathBuf {
+    directory().join("criu-testkit-fixtures")
+}
+
 /// `target/debug` or what stands for it: the place of the running test is `target/debug/deps/`.
 pub(crate) fn profile_directory() -> PathBuf {
     let exe = std::env::current_exe()

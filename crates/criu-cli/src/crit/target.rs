@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use criu_inspect::SparseWriter;
@@ -26,7 +26,7 @@ enum Sink {
     Stdout(File),
     /// The file, and the name that it is to have.
     Draft(NamedTempFile, PathBuf),
-    /// A pipe or a device, which nothing can replace.
+    /// A pipe or a device, which nothing can replace, or a file that we may write but not replace.
     Special(File),
 }
 
@@ -92,10 +92,10 @@ fn stdout() -> io::Result<Sink> {
 }
 
 fn draft(path: &Path) -> io::Result<Sink> {
-    let (place, permissions) = match fs::metadata(path) {
+    let (place, there) = match fs::metadata(path) {
         Ok(there) if there.is_file() => {
             // What a link points to is replaced, not the link.
-            (fs::canonicalize(path)?, Some(there.permissions()))
+            (fs::canonicalize(path)?, Some(there))
         }
         Ok(_) => return Ok(Sink::Special(File::options().write(true).open(path)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => (path.to_owned(), None),
@@ -105,15 +105,40 @@ fn draft(path: &Path) -> io::Result<Sink> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    fs::metadata(directory)?;
     let draft = Builder::new()
         .prefix(".crit.")
         .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(directory)?;
-    if let Some(permissions) = permissions {
-        draft.as_file().set_permissions(permissions)?;
+        .tempfile_in(directory)
+        // The draft's name means nothing to anyone.
+        .map_err(|error| io::Error::from(error.kind()))
+        .and_then(|draft| {
+            if let Some(there) = &there {
+                keep_owner(&draft, there)?;
+                draft.as_file().set_permissions(there.permissions())?;
+            }
+            Ok(draft)
+        });
+    match (draft, there) {
+        (Ok(draft), _) => {
+            remove_on_signal(draft.path().to_owned())?;
+            Ok(Sink::Draft(draft, place))
+        }
+        // A file may be writable where its directory is not, or belong to somebody else.
+        (Err(error), Some(_)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let file = File::options().write(true).truncate(true).open(path)?;
+            Ok(Sink::Special(file))
+        }
+        (Err(error), _) => Err(error),
     }
-    remove_on_signal(draft.path().to_owned())?;
-    Ok(Sink::Draft(draft, place))
+}
+
+fn keep_owner(draft: &NamedTempFile, there: &fs::Metadata) -> io::Result<()> {
+    let here = draft.as_file().metadata()?;
+    if (here.uid(), here.gid()) == (there.uid(), there.gid()) {
+        return Ok(());
+    }
+    fchown(draft.as_file(), Some(there.uid()), Some(there.gid()))
 }
 
 /// Has the draft removed when the user ends the program.

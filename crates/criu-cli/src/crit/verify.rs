@@ -85,7 +85,8 @@ fn report(verification: &Verification, colored: bool) -> String {
             checkpoint.images,
             ByteSize(checkpoint.bytes)
         );
-        let verdict = match checkpoint.faults.len() {
+        let listed = checkpoint.faults.len() as u64;
+        let verdict = match listed.saturating_add(checkpoint.more_faults) {
             0 => Tone::Good.paint("sound", colored),
             1 => Tone::Bad.paint("1 fault", colored),
             count => Tone::Bad.paint(&format!("{count} faults"), colored),
@@ -93,6 +94,9 @@ fn report(verification: &Verification, colored: bool) -> String {
         text += &format!("{what}{verdict}\n");
         for fault in &checkpoint.faults {
             text += &format!("  {}\n", visible(&fault.to_string()));
+        }
+        if checkpoint.more_faults > 0 {
+            text += &format!("  and {} more\n", checkpoint.more_faults);
         }
     }
     text

@@ -2,15 +2,15 @@
 
 mod tables;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
 use criu_image::Checkpoint;
-use criu_inspect::explore::{Explorer, Partial, Warning};
+use criu_inspect::explore::{Explorer, Partial, Streamed, Warning};
 use serde::Serialize;
 
 use super::problem::Problem;
-use crate::output::visible;
+use crate::output::{VisibleLines, visible};
 
 /// Explore a checkpoint: its processes, files, memory, sockets and more
 #[derive(Debug, clap::Args)]
@@ -101,8 +101,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Problem> {
     let text = match arguments.what {
         What::Ps => form.names(x.processes(), |tree, out| tree.write_text(out)),
         What::Fds => form.names(x.open_files(), |files, out| files.write_text(out)),
-        What::Mems => form.names(x.mappings(), |areas, out| areas.write_text(out)),
-        What::Rss => form.names(x.resident(), |pages, out| pages.write_text(out)),
+        What::Mems => form.streamed(x.stream_mappings(), |areas, out| areas.write_text(out)),
+        What::Rss => form.streamed(x.stream_resident(), |pages, out| pages.write_text(out)),
         What::Env => form.names(x.environment(), tables::environment),
         What::Sk => form.table(x.sockets(), tables::sockets),
         What::Threads => form.table(x.threads(), tables::threads),
@@ -115,8 +115,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Problem> {
         What::Timers => form.table(x.timers(), tables::timers),
         What::Cgroups => form.table(x.cgroups(), tables::cgroups),
     };
-    text.and_then(|text| print(&text))
-        .map_err(|source| Problem::Write { path: None, source })
+    text.map_err(|source| Problem::Write { path: None, source })
 }
 
 /// How an answer is given.
@@ -131,13 +130,34 @@ impl Form {
     fn names<T: Serialize>(
         self,
         partial: Partial<T>,
-        write: impl FnOnce(&T, &mut Vec<u8>) -> io::Result<()>,
-    ) -> io::Result<Vec<u8>> {
-        let text = self.table(partial, write)?;
-        Ok(match self {
-            Self::Json => text,
-            Self::Text => on_terminal(text),
-        })
+        write: impl FnOnce(&T, &mut Output) -> io::Result<()>,
+    ) -> io::Result<()> {
+        warn(&partial.warnings);
+        let mut out = self.output();
+        match self {
+            Self::Json => write_json(&partial.value, &mut out)?,
+            Self::Text => write(&partial.value, &mut out)?,
+        }
+        out.flush()
+    }
+
+    /// Gives an answer in CRIT's form while it is worked out.
+    fn streamed<T>(
+        self,
+        mut answer: Streamed<'_, T>,
+        write: impl FnOnce(&mut Streamed<'_, T>, &mut Output) -> io::Result<()>,
+    ) -> io::Result<()>
+    where
+        for<'a> Streamed<'a, T>: Serialize,
+    {
+        let mut out = self.output();
+        let written = match self {
+            Self::Json => write_json(&answer, &mut out),
+            Self::Text => write(&mut answer, &mut out),
+        };
+        written.and_then(|()| out.flush())?;
+        warn(&answer.into_warnings());
+        Ok(())
     }
 
     /// Gives an answer as a table, whose cells are safe to print.
@@ -145,16 +165,35 @@ impl Form {
         self,
         partial: Partial<T>,
         write: impl FnOnce(&T, &mut Vec<u8>) -> io::Result<()>,
-    ) -> io::Result<Vec<u8>> {
+    ) -> io::Result<()> {
         warn(&partial.warnings);
         let mut text = Vec::new();
         match self {
             Self::Json => write_json(&partial.value, &mut text)?,
             Self::Text => write(&partial.value, &mut text)?,
         }
-        Ok(text)
+        print(&text)
+    }
+
+    /// Standard output; on a terminal, names in text are made safe to print.
+    fn output(self) -> Output {
+        let stdout = io::stdout();
+        let is_escaped = matches!(self, Self::Text) && stdout.is_terminal();
+        BufWriter::with_capacity(
+            OUTPUT_BUFFER_LEN,
+            match is_escaped {
+                true => Box::new(VisibleLines::new(stdout)),
+                false => Box::new(stdout),
+            },
+        )
     }
 }
+
+/// Where text goes.
+type Output = BufWriter<Box<dyn Write>>;
+
+/// Bytes of text that are written at once.
+const OUTPUT_BUFFER_LEN: usize = 64 * 1024;
 
 /// Writes to standard output.
 pub(super) fn print(text: &[u8]) -> io::Result<()> {
@@ -164,29 +203,11 @@ pub(super) fn print(text: &[u8]) -> io::Result<()> {
 }
 
 /// Writes JSON as go-criu's tool lays it out.
-pub(super) fn write_json(value: &impl Serialize, out: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn write_json(value: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
     let layout = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut *out, layout);
     value.serialize(&mut serializer)?;
-    out.push(b'\n');
-    Ok(())
-}
-
-/// Makes names safe to print on a terminal; elsewhere they stay as they are.
-fn on_terminal(text: Vec<u8>) -> Vec<u8> {
-    if !io::stdout().is_terminal() {
-        return text;
-    }
-    let mut safe = String::with_capacity(text.len());
-    for line in String::from_utf8_lossy(&text).split_inclusive('\n') {
-        let (line, end) = match line.strip_suffix('\n') {
-            Some(line) => (line, "\n"),
-            None => (line, ""),
-        };
-        safe.push_str(&visible(line));
-        safe.push_str(end);
-    }
-    safe.into()
+    out.write_all(b"\n")
 }
 
 /// Says what is amiss on standard error; each thing once.

@@ -1,6 +1,8 @@
 //! A checkpoint as a typed whole.
 
+mod file_index;
 mod files;
+mod memory_map;
 mod source;
 mod tasks;
 
@@ -18,9 +20,11 @@ use crate::message::{
 };
 use crate::reader::{ImageReader, ReadOptions};
 use crate::stats::{DumpStats, RestoreStats};
-use crate::wire::Message;
+use crate::wire::{DecodeError, Message};
 
+pub use self::file_index::FileIndex;
 pub use self::files::Files;
+pub use self::memory_map::MemoryMap;
 pub use self::source::{Directory, OpenImage, RandomAccess, Source};
 pub use self::tasks::Tasks;
 
@@ -223,19 +227,49 @@ impl Checkpoint {
         self.one(ImageKind::Mm, pid.into())
     }
 
+    /// The memory areas of a task as bytes, with the rest of [`mm`](Self::mm); also from the image
+    /// that older CRIU wrote for them.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the image is missing or damaged, but for areas, which are not looked into.
+    pub fn memory_map(&self, pid: u32) -> Result<MemoryMap> {
+        let mut map = self.memory_map_of_mm(pid)?;
+        if let Some(mut legacy) = present(self.image(ImageKind::Vmas, pid.into()))? {
+            map.take_legacy_areas(&mut legacy)?;
+        }
+        Ok(map)
+    }
+
+    /// The memory areas of a task as bytes, without those that older CRIU wrote elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`memory_map`](Self::memory_map) does.
+    pub fn memory_map_of_mm(&self, pid: u32) -> Result<MemoryMap> {
+        let mut image = self.image(ImageKind::Mm, pid.into())?;
+        let bytes = image.only_entry_bytes::<MmEntry>()?;
+        MemoryMap::decode(bytes).map_err(|error| image.malformed(error))
+    }
+
     /// The memory areas of a task; also from the image that older CRIU wrote for them.
     ///
     /// # Errors
     ///
     /// Fails when the image is missing or damaged.
     pub fn vmas(&self, pid: u32) -> Result<Vec<VmaEntry>> {
-        let vmas = self.mm(pid)?.into_value().vmas;
-        if vmas.is_empty()
-            && let Some(legacy) = present(self.many::<VmaEntry>(ImageKind::Vmas, pid.into()))?
-        {
-            return Ok(legacy.into_iter().map(Entry::into_value).collect());
-        }
-        Ok(vmas)
+        let map = self.memory_map(pid)?;
+        let areas: Result<_, _> = map.areas().collect();
+        areas.map_err(|error| self.malformed_area(pid, error))
+    }
+
+    /// The error of an area of [`memory_map`](Self::memory_map).
+    pub(crate) fn malformed_area(&self, pid: u32, error: DecodeError) -> Error {
+        let path = self.source.location().join(ImageKind::Mm.file(pid.into()));
+        Error::from(ErrorKind::Malformed(error))
+            .in_file(path)
+            .in_kind(ImageKind::Mm)
+            .in_entry(0)
     }
 
     /// The ids of the kernel objects that a task uses. For the root task of old sets they are in

@@ -103,7 +103,10 @@ impl Directory {
     /// Fails when there is no such directory.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let canonical = fs::canonicalize(path).map_err(|error| in_path(error, "open", path))?;
+        let canonical = fs::canonicalize(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::from(ErrorKind::NoDirectory).in_file(path),
+            _ => in_path(error, "open", path),
+        })?;
         if !canonical.is_dir() {
             return Err(in_path(io::ErrorKind::NotADirectory.into(), "open", path));
         }

@@ -16,18 +16,18 @@ mod store;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::checkpoint::{Checkpoint, Files, present};
+use crate::checkpoint::{Checkpoint, FileIndex, present};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind::ImageKind;
-use crate::message::{CoreEntryMarch, FdTypes, VmaEntry};
+use crate::message::{CoreEntryMarch, FdTypes};
 
 pub use self::page_size::PageSize;
-pub use self::pagemap::{PE_LAZY, PE_PARENT, PE_PAYLOAD_ALIGNED, PE_PRESENT};
+pub use self::pagemap::{PE_LAZY, PE_PARENT, PE_PAYLOAD_ALIGNED, PE_PRESENT, PageRange};
 pub use self::reader::MemoryReader;
-pub use self::space::{AddressSpace, Area, Content, PagesFile, PagesRef, Span, Spans};
+pub use self::space::{AddressSpace, Area, Content, PagesFile, PagesRef, Span, Spans, Vma};
 
 use self::pagemap::RawPagemap;
-use self::space::{Base, Layer};
+use self::space::Base;
 use self::store::PageStore;
 
 /// How to look at memory.
@@ -42,12 +42,12 @@ pub struct MemoryOptions {
 
 /// The memory of a checkpoint.
 ///
-/// It holds the table of files, and every shared memory object that was looked at.
+/// It holds where the files are described, and every shared memory object that was looked at.
 #[derive(Debug)]
 pub struct Memory {
     checkpoint: Checkpoint,
     options: MemoryOptions,
-    files: Files,
+    files: FileIndex,
     /// Shared memory objects of memory files, by inode id.
     memfds: HashMap<u64, u64>,
     architecture: Option<CoreEntryMarch>,
@@ -77,7 +77,7 @@ impl Memory {
         Ok(Self {
             checkpoint: checkpoint.clone(),
             options,
-            files: checkpoint.files()?,
+            files: checkpoint.file_index()?,
             memfds: memfds
                 .iter()
                 .map(|memfd| (memfd.inode_id, memfd.shmid.into()))
@@ -98,7 +98,7 @@ impl Memory {
 
     /// The checkpoint's open files.
     #[must_use]
-    pub fn files(&self) -> &Files {
+    pub fn files(&self) -> &FileIndex {
         &self.files
     }
 
@@ -108,28 +108,36 @@ impl Memory {
     ///
     /// Fails when the task has none, as dead tasks do, or an image is damaged.
     pub fn task(&self, pid: u32) -> Result<AddressSpace> {
-        let mut vmas = self.checkpoint.vmas(pid)?;
-        vmas.sort_by_key(|vma| vma.start);
-        let is_32_bit = vmas.iter().all(|vma| vma.end <= 1 << 32);
-        let private = self.store(ImageKind::Pagemap, pid.into(), is_32_bit)?;
-        let (private, page_size) =
-            private.unwrap_or_else(|| (PageStore::empty().into(), self.page_size_without_pages()));
-        let mut stores = vec![private];
-        let mut shared = HashMap::new();
-        let mut areas = Vec::with_capacity(vmas.len());
         let path = self
             .checkpoint
             .source()
             .location()
             .join(ImageKind::Mm.file(pid.into()));
-        for vma in vmas {
-            let area = self
-                .area(vma, &mut stores, &mut shared)
-                .map_err(|error| error.in_file(&path).in_kind(ImageKind::Mm))?;
-            areas.push(area);
+        let in_file = |error: Error| error.in_file(&path).in_kind(ImageKind::Mm);
+        let map = self.checkpoint.memory_map(pid)?;
+        let mut areas = Vec::with_capacity(map.area_count());
+        for vma in map.areas() {
+            let vma = vma.map_err(|error| self.checkpoint.malformed_area(pid, error))?;
+            areas.push(Area {
+                vma: Vma::from(&vma),
+                base: Base::Zero,
+                has_private: false,
+                object: None,
+            });
         }
-        AddressSpace::new(page_size, areas, stores)
-            .map_err(|error| error.in_file(path).in_kind(ImageKind::Mm))
+        drop(map);
+        areas.sort_by_key(Area::start);
+        let is_32_bit = areas.iter().all(|area| area.end() <= 1 << 32);
+        let private = self.store(ImageKind::Pagemap, pid.into(), is_32_bit)?;
+        let (private, page_size) =
+            private.unwrap_or_else(|| (PageStore::empty().into(), self.page_size_without_pages()));
+        let mut stores = vec![private];
+        let mut shared = HashMap::new();
+        for area in &mut areas {
+            self.look_behind(area, &mut stores, &mut shared)
+                .map_err(in_file)?;
+        }
+        AddressSpace::new(page_size, areas, stores).map_err(in_file)
     }
 
     /// A shared memory object: one area from address 0, as long as what was dumped of it.
@@ -157,20 +165,21 @@ impl Memory {
             let path = self.checkpoint.source().location().join(kind.file(id));
             return Err(Error::from(ErrorKind::Missing).in_file(path).in_kind(kind));
         };
-        let vma = VmaEntry {
+        let vma = Vma {
             end: store.end(),
             shmid: id,
-            ..VmaEntry::default()
+            ..Vma::default()
+        };
+        let whole = Area {
+            vma,
+            base: Base::Zero,
+            has_private: true,
+            object: None,
         };
         let areas = if vma.end == 0 {
             Vec::new()
         } else {
-            let layers = [Some(Layer { store: 0, base: 0 }), None];
-            vec![Area {
-                vma,
-                layers,
-                base: Base::Zero,
-            }]
+            vec![whole]
         };
         AddressSpace::new(page_size, areas, vec![store])
     }
@@ -189,15 +198,15 @@ impl Memory {
     }
 
     /// Finds out what lies behind an area.
-    fn area(
+    fn look_behind(
         &self,
-        vma: VmaEntry,
+        area: &mut Area,
         stores: &mut Vec<Arc<PageStore>>,
         shared: &mut HashMap<u64, Option<u32>>,
-    ) -> Result<Area> {
+    ) -> Result<()> {
+        let vma = area.vma;
         let is = |bits: u32| vma.status & bits == bits;
-        let mut layers = [None, None];
-        let mut base = match () {
+        area.base = match () {
             () if is(VMA_EXT_PLUGIN) => Base::Plugin,
             () if is(VMA_AREA_SOCKET) => Base::Device,
             () if is(VMA_AREA_VDSO) || is(VMA_AREA_VVAR) || is(VMA_AREA_VSYSCALL) => Base::Kernel,
@@ -210,43 +219,29 @@ impl Memory {
             () if is(VMA_AREA_MEMFD) => self.memfd_object(vma.shmid),
             () => None,
         };
-        // What is shared by all who map it is in a pagemap of its own; a private mapping has its
-        // own copies over that.
-        let is_shared = is(VMA_ANON_SHARED) || is(VMA_FILE_SHARED);
+        area.has_private = !is(VMA_ANON_SHARED) && !is(VMA_FILE_SHARED);
         if is(VMA_AREA_MEMFD) && object.is_none() {
-            base = Base::Missing;
+            area.base = Base::Missing;
         }
-        let mut free = layers.iter_mut();
-        if !is_shared && let Some(free) = free.next() {
-            *free = Some(Layer {
-                store: 0,
-                base: vma.start,
-            });
-        }
-        if let (Some(id), Some(free)) = (object, free.next()) {
-            let store = match shared.get(&id) {
-                Some(&store) => store,
-                None => {
-                    let store = self.shared_store(id)?.map(|(store, _)| {
-                        stores.push(store);
-                        u32::try_from(stores.len() - 1).unwrap_or(u32::MAX)
-                    });
-                    shared.insert(id, store);
-                    store
-                }
-            };
-            base = match store {
-                Some(store) => {
-                    *free = Some(Layer {
-                        store,
-                        base: vma.pgoff,
-                    });
-                    Base::Zero
-                }
-                None => Base::Missing,
-            };
-        }
-        Ok(Area { vma, layers, base })
+        let Some(id) = object else {
+            return Ok(());
+        };
+        area.object = match shared.get(&id) {
+            Some(&store) => store,
+            None => {
+                let store = self.shared_store(id)?.map(|(store, _)| {
+                    stores.push(store);
+                    u32::try_from(stores.len() - 1).unwrap_or(u32::MAX)
+                });
+                shared.insert(id, store);
+                store
+            }
+        };
+        area.base = match area.object {
+            Some(_) => Base::Zero,
+            None => Base::Missing,
+        };
+        Ok(())
     }
 
     /// The shared memory object behind a mapped memory file.

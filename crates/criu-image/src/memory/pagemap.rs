@@ -20,7 +20,8 @@ use crate::byte_order::ByteOrder;
 use crate::checkpoint::{Checkpoint, RandomAccess};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind::ImageKind;
-use crate::message::{PagemapEntry, PagemapHead};
+use crate::message::{PagemapBlocks, PagemapEntry, PagemapHead};
+use crate::wire::{DecodeError, Fields, Message, Value};
 
 /// The bytes are in the parent checkpoint (`PE_PARENT`).
 pub const PE_PARENT: u32 = 1;
@@ -49,17 +50,105 @@ impl PagemapEntry {
     }
 }
 
-/// A pagemap as read, before it is known how large a page is.
+/// What a `pagemap_entry` says of addresses: all but the sizes of its blocks.
+///
+/// Read straight from the bytes, at a fraction of what a [`PagemapEntry`] costs; a pagemap may have
+/// hundreds of thousands of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PageRange {
+    /// First address.
+    pub address: u64,
+    /// How many pages.
+    pub page_count: u64,
+    /// `PE_*` flags.
+    pub flags: u32,
+    /// Whether the pages are stored as compressed blocks.
+    pub has_blocks: bool,
+}
+
+impl PageRange {
+    /// Reads an encoded `pagemap_entry`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the bytes are no such message. Blocks are not looked into.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match Self::decode_usual(bytes) {
+            Some(range) => Ok(range),
+            None => PagemapEntry::decode(bytes).map(|entry| Self::from(&entry)),
+        }
+    }
+
+    /// Reads an entry in which nothing is out of the ordinary.
+    fn decode_usual(bytes: &[u8]) -> Option<Self> {
+        let mut entry = PagemapEntry::default();
+        let (mut address, mut has_compat_count, mut has_blocks) = (None, false, false);
+        for field in Fields::new(bytes) {
+            let field = field.ok()?;
+            match (field.number(), field.value()) {
+                (1, Value::Varint(value)) => address = Some(value),
+                (2, Value::Varint(value)) => {
+                    entry.compat_nr_pages = u32::try_from(value).ok()?;
+                    has_compat_count = true;
+                }
+                (3, Value::Varint(value)) => entry.in_parent = Some(value != 0),
+                (4, Value::Varint(value)) => entry.flags = Some(u32::try_from(value).ok()?),
+                (5, Value::Varint(value)) => entry.nr_pages = Some(value),
+                (6, Value::Bytes(_)) => has_blocks = true,
+                (1..=6, _) => return None,
+                _ => {}
+            }
+        }
+        has_compat_count.then_some(Self {
+            address: address?,
+            has_blocks,
+            ..Self::from(&entry)
+        })
+    }
+}
+
+impl From<&PagemapEntry> for PageRange {
+    fn from(entry: &PagemapEntry) -> Self {
+        Self {
+            address: entry.vaddr,
+            page_count: entry.effective_pages(),
+            flags: entry.effective_flags(),
+            has_blocks: entry.blocks.is_some(),
+        }
+    }
+}
+
+/// A pagemap that was gone over once, to find out how large a page is. It is gone over again to
+/// [place](Self::place) its entries, which are then kept in one form only.
 #[derive(Debug)]
 pub(super) struct RawPagemap {
     path: PathBuf,
-    entries: Vec<RawEntry>,
-    /// Stored sizes of the blocks of all entries, in bytes.
-    block_sizes: Vec<u32>,
+    entries: Entries,
+    /// How many entries there are.
+    entry_count: usize,
+    /// Pages in the pages file, if their size can be told by that.
+    pages_in_file: Option<u64>,
+    /// Of the first entry with compressed blocks.
+    pages_per_block: Option<u32>,
+    needs_parent: bool,
+    is_32_bit: bool,
     pages: Option<Arc<dyn RandomAccess>>,
     pages_path: PathBuf,
     /// What the pages file holds beside pages.
     gaps: Gaps,
+}
+
+/// Where the entries of a pagemap are.
+#[derive(Debug)]
+enum Entries {
+    Image {
+        checkpoint: Checkpoint,
+        kind: ImageKind,
+        id: u64,
+    },
+    /// In front of each page.
+    Pages(ByteOrder),
 }
 
 /// Bytes of a pages file that are no pages.
@@ -69,15 +158,6 @@ struct Gaps {
     first: u64,
     /// In front of every entry's pages.
     each: u64,
-}
-
-#[derive(Debug)]
-struct RawEntry {
-    address: u64,
-    page_count: u64,
-    flags: u32,
-    /// Number of blocks and pages in each, if the entry is compressed.
-    blocks: Option<(u32, u32)>,
 }
 
 /// A pagemap with positions in its pages file.
@@ -138,14 +218,15 @@ pub(super) struct StoredBlock {
 }
 
 impl RawPagemap {
-    /// Reads a pagemap and opens its pages file; `None` if there is no such pagemap.
+    /// Looks through a pagemap and opens its pages file; `None` if there is no such pagemap.
     pub(super) fn read(
         checkpoint: &Checkpoint,
         kind: ImageKind,
         id: u64,
         is_32_bit: bool,
     ) -> Result<Option<Self>> {
-        let path = checkpoint.source().location().join(kind.file(id));
+        let source = checkpoint.source();
+        let path = source.location().join(kind.file(id));
         let mut image = match checkpoint.image(kind, id) {
             Ok(image) => image,
             Err(error) if error.is_missing() => return Ok(None),
@@ -159,47 +240,58 @@ impl RawPagemap {
             return Err(Error::from(reason).in_file(path).in_kind(kind));
         };
         let head: PagemapHead = head.decode()?;
+        let pages_name = ImageKind::Pages.file(head.pages_id.into());
         let mut map = Self {
-            pages_path: checkpoint
-                .source()
-                .location()
-                .join(ImageKind::Pages.file(head.pages_id.into())),
+            pages_path: source.location().join(&pages_name),
             path,
-            entries: Vec::new(),
-            block_sizes: Vec::new(),
+            entries: Entries::Image {
+                checkpoint: checkpoint.clone(),
+                kind,
+                id,
+            },
+            entry_count: 0,
+            pages_in_file: Some(0),
+            pages_per_block: None,
+            needs_parent: false,
+            is_32_bit,
             pages: None,
             gaps: Gaps::default(),
         };
+        let mut has_pages = false;
         while let Some(entry) = image.next_entry()? {
-            let index = entry.index;
-            let entry: PagemapEntry = entry.decode()?;
-            map.take(&entry, is_32_bit)
-                .map_err(|error| error.in_file(&map.path).in_kind(kind).in_entry(index))?;
+            let range = entry.page_range()?;
+            map.entry_count += 1;
+            map.needs_parent |= range.flags & PE_PARENT != 0;
+            if range.has_blocks && map.pages_per_block.is_none() {
+                let blocks = entry.decode::<PagemapEntry>()?.blocks;
+                map.pages_per_block = blocks.map(|blocks| blocks.pages_per_block);
+            }
+            if range.flags & PE_PRESENT != 0 {
+                has_pages = true;
+                let is_plain = !range.has_blocks && range.flags & PE_PAYLOAD_ALIGNED == 0;
+                let pages = map.pages_in_file.filter(|_| is_plain);
+                map.pages_in_file = pages.and_then(|sum| sum.checked_add(range.page_count));
+            }
         }
-        if map
-            .entries
-            .iter()
-            .any(|entry| entry.flags & PE_PRESENT != 0)
-        {
-            let name = ImageKind::Pages.file(head.pages_id.into());
-            map.pages = Some(checkpoint.source().open_pages(&name).map_err(|error| {
+        if has_pages {
+            map.pages = Some(source.open_pages(&pages_name).map_err(|error| {
                 if !error.is_missing() {
                     return error;
                 }
-                let detail = format!("the pages file {name} is missing");
+                let detail = format!("the pages file {pages_name} is missing");
                 Error::from(ErrorKind::Inconsistent { detail }).in_file(&map.path)
             })?);
         }
         Ok(Some(map))
     }
 
-    /// Opens a pages file of CRIU 0.4, whose pages [`list_old`](Self::list_old) finds; `None` if
-    /// there is none.
+    /// Opens a pages file of CRIU 0.4; `None` if there is none.
     pub(super) fn open_old(
         checkpoint: &Checkpoint,
         kind: ImageKind,
         id: u64,
-    ) -> Result<Option<(Self, ByteOrder)>> {
+        is_32_bit: bool,
+    ) -> Result<Option<Self>> {
         let kind = match kind {
             ImageKind::ShmemPagemap => ImageKind::ShmPagesOld,
             _ => ImageKind::PagesOld,
@@ -222,162 +314,74 @@ impl RawPagemap {
         let order = [ByteOrder::Little, ByteOrder::Big]
             .into_iter()
             .find(|order| has_magic && Some(order.u32(magic)) == kind.magic());
-        Ok(order.map(|order| {
-            let map = Self {
-                path: path.clone(),
-                entries: Vec::new(),
-                block_sizes: Vec::new(),
-                pages: Some(pages),
-                pages_path: path,
-                gaps: OLD_GAPS,
-            };
-            (map, order)
+        Ok(order.map(|order| Self {
+            path: path.clone(),
+            entries: Entries::Pages(order),
+            entry_count: 0,
+            pages_in_file: None,
+            pages_per_block: None,
+            needs_parent: false,
+            is_32_bit,
+            pages: Some(pages),
+            pages_path: path,
+            gaps: OLD_GAPS,
         }))
-    }
-
-    /// Lists the pages of a file that [`open_old`](Self::open_old) opened.
-    pub(super) fn list_old(
-        &mut self,
-        page_size: PageSize,
-        order: ByteOrder,
-        is_32_bit: bool,
-    ) -> Result<()> {
-        let Some(pages) = &self.pages else {
-            return Ok(());
-        };
-        let (len, step) = (pages.byte_len(), OLD_GAPS.each + page_size.bytes());
-        let mut at = OLD_GAPS.first;
-        while at < len {
-            let found = len - at;
-            if found < step {
-                let (what, expected) = ("page", step);
-                let reason = ErrorKind::Truncated {
-                    what,
-                    expected,
-                    found,
-                };
-                return Err(Error::from(reason).in_file(&self.path));
-            }
-            let mut address = [0; 8];
-            pages
-                .read_exact_at(&mut address, at)
-                .map_err(|error| Error::io("read", error).in_file(&self.path))?;
-            self.entries.push(RawEntry {
-                address: unsigned_extended(order.u64(address), is_32_bit),
-                page_count: 1,
-                flags: PE_PRESENT,
-                blocks: None,
-            });
-            at += step;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, entry: &PagemapEntry, is_32_bit: bool) -> Result<()> {
-        let flags = entry.effective_flags();
-        if flags & PE_PARENT != 0 && flags & PE_PRESENT != 0 {
-            return Err(inconsistent("pages are both here and in the parent"));
-        }
-        let page_count = entry.effective_pages();
-        let blocks = match entry.blocks.as_deref() {
-            None => None,
-            Some(_) if flags & PE_PRESENT == 0 => {
-                return Err(inconsistent("blocks of pages that are not here"));
-            }
-            Some(blocks) => {
-                let per_block = u64::from(blocks.pages_per_block);
-                if per_block == 0 || blocks.block_sizes.is_empty() {
-                    return Err(inconsistent("blocks without pages"));
-                }
-                let count = blocks.block_sizes.len() as u64;
-                if page_count.div_ceil(per_block) != count {
-                    let detail =
-                        format!("{count} blocks of {per_block} pages for {page_count} pages");
-                    return Err(ErrorKind::Inconsistent { detail }.into());
-                }
-                let total: u64 = blocks.block_sizes.iter().map(|&size| u64::from(size)).sum();
-                if total != blocks.total_payload_size {
-                    let detail = format!(
-                        "blocks of {total} bytes in all, {} announced",
-                        blocks.total_payload_size
-                    );
-                    return Err(ErrorKind::Inconsistent { detail }.into());
-                }
-                let count = u32::try_from(blocks.block_sizes.len());
-                self.block_sizes.extend_from_slice(&blocks.block_sizes);
-                let all = u32::try_from(self.block_sizes.len());
-                let (Ok(count), Ok(_)) = (count, all) else {
-                    return Err(inconsistent("more than 2^32 blocks"));
-                };
-                Some((count, blocks.pages_per_block))
-            }
-        };
-        self.entries.push(RawEntry {
-            address: unsigned_extended(entry.vaddr, is_32_bit),
-            page_count,
-            flags,
-            blocks,
-        });
-        Ok(())
     }
 
     /// The page size that fits the length of the pages file, if one does.
     pub(super) fn measured_page_size(&self) -> Option<PageSize> {
-        if self.gaps.each > 0 {
-            return None;
-        }
-        let present = self
-            .entries
-            .iter()
-            .filter(|entry| entry.flags & PE_PRESENT != 0);
-        let mut pages = 0u64;
-        for entry in present {
-            if entry.blocks.is_some() || entry.flags & PE_PAYLOAD_ALIGNED != 0 {
-                return None;
-            }
-            pages = pages.checked_add(entry.page_count)?;
-        }
+        let pages = self.pages_in_file?;
         let len = self.pages.as_ref()?.byte_len();
         (pages > 0 && len % pages == 0).then(|| PageSize::new(len / pages))?
     }
 
     /// Pages in the blocks of the first entry that has any.
     pub(super) fn pages_per_block(&self) -> Option<u64> {
-        let blocks = self.entries.iter().find_map(|entry| entry.blocks)?;
-        Some(blocks.1.into())
+        self.pages_per_block.map(Into::into)
     }
 
     /// Returns whether some of the pages are in the parent checkpoint.
     pub(super) fn needs_parent(&self) -> bool {
-        self.entries
-            .iter()
-            .any(|entry| entry.flags & PE_PARENT != 0)
+        self.needs_parent
     }
 
     /// Works out addresses and positions.
     pub(super) fn place(self, page_size: PageSize) -> Result<Level> {
-        let in_file = |index: usize, error: Error| {
-            // The head is entry 0 of the image.
-            error
-                .in_file(&self.path)
-                .in_kind(ImageKind::Pagemap)
-                .in_entry(index as u64 + 1)
-        };
-        let page = page_size.bytes();
         let mut level = Level {
-            ranges: Vec::with_capacity(self.entries.len()),
+            ranges: Vec::with_capacity(self.entry_count),
             runs: Vec::new(),
-            block_sizes: self.block_sizes,
+            block_sizes: Vec::new(),
             marks: Vec::new(),
             pages: self.pages,
             pages_path: self.pages_path,
             payload_len: self.gaps.first,
         };
-        let mut next_block = 0u32;
-        for (index, entry) in self.entries.iter().enumerate() {
-            level
-                .place(entry, (page, self.gaps.each), &mut next_block)
-                .map_err(|error| in_file(index, error))?;
+        let places = (page_size.bytes(), self.gaps.each);
+        match self.entries {
+            Entries::Image {
+                checkpoint,
+                kind,
+                id,
+            } => {
+                let mut image = checkpoint.image(kind, id)?;
+                image.next_entry()?;
+                while let Some(entry) = image.next_entry()? {
+                    let index = entry.index;
+                    let mut range = entry.page_range()?;
+                    // Only sizes of blocks take a list of their own.
+                    let blocks = match range.has_blocks {
+                        true => entry.decode::<PagemapEntry>()?.blocks,
+                        false => None,
+                    };
+                    range.address = unsigned_extended(range.address, self.is_32_bit);
+                    level
+                        .place(&range, blocks.as_deref(), places)
+                        .map_err(|error| error.in_file(&self.path).in_kind(kind).in_entry(index))?;
+                }
+            }
+            Entries::Pages(order) => level
+                .place_old(order, self.is_32_bit, places)
+                .map_err(|error| error.in_file(&self.path))?,
         }
         level.ranges.sort_by_key(|range| range.start);
         if let Some(pair) = level
@@ -393,20 +397,28 @@ impl RawPagemap {
 }
 
 impl Level {
+    /// Places the pages of an entry behind those before.
     fn place(
         &mut self,
-        entry: &RawEntry,
+        entry: &PageRange,
+        blocks: Option<&PagemapBlocks>,
         (page, gap): (u64, u64),
-        next_block: &mut u32,
     ) -> Result<()> {
         let too_far = || inconsistent("pages beyond the end of the address space");
+        let flags = entry.flags;
+        if flags & PE_PARENT != 0 && flags & PE_PRESENT != 0 {
+            return Err(inconsistent("pages are both here and in the parent"));
+        }
+        if blocks.is_some() && flags & PE_PRESENT == 0 {
+            return Err(inconsistent("blocks of pages that are not here"));
+        }
         let len = entry.page_count.checked_mul(page).ok_or_else(too_far)?;
         let (start, end) = (
             entry.address,
             entry.address.checked_add(len).ok_or_else(too_far)?,
         );
-        if entry.flags & PE_PRESENT == 0 {
-            let place = match entry.flags {
+        if flags & PE_PRESENT == 0 {
+            let place = match flags {
                 flags if flags & PE_PARENT != 0 => RangePlace::Parent,
                 flags if flags & PE_LAZY != 0 => RangePlace::Lazy,
                 _ => return Ok(()),
@@ -414,14 +426,14 @@ impl Level {
             self.push(Range { start, end, place });
             return Ok(());
         }
-        if entry.flags & PE_PAYLOAD_ALIGNED != 0 {
+        if flags & PE_PAYLOAD_ALIGNED != 0 {
             self.payload_len = self
                 .payload_len
                 .checked_next_multiple_of(page)
                 .ok_or_else(too_far)?;
         }
         let position = self.payload_len.checked_add(gap).ok_or_else(too_far)?;
-        let Some((count, pages_per_block)) = entry.blocks else {
+        let Some(blocks) = blocks else {
             self.payload_len = position.checked_add(len).ok_or_else(too_far)?;
             self.push(Range {
                 start,
@@ -430,16 +442,32 @@ impl Level {
             });
             return Ok(());
         };
-        let block_len = u64::from(pages_per_block) * page;
+        self.place_blocks(start..end, blocks, page, position)
+    }
+
+    /// Places compressed blocks from a position on.
+    fn place_blocks(
+        &mut self,
+        addresses: std::ops::Range<u64>,
+        blocks: &PagemapBlocks,
+        page: u64,
+        position: u64,
+    ) -> Result<()> {
+        let too_far = || inconsistent("pages beyond the end of the address space");
+        let len = addresses.end - addresses.start;
+        check_blocks(blocks, len / page)?;
+        let block_len = u64::from(blocks.pages_per_block) * page;
         if block_len > BLOCK_LIMIT {
             let detail = format!("blocks of {block_len} bytes exceed the limit of {BLOCK_LIMIT}");
             return Err(ErrorKind::Inconsistent { detail }.into());
         }
-        let first = *next_block;
-        *next_block += count;
+        let too_many = |_| inconsistent("more than 2^32 blocks");
+        let first = u32::try_from(self.block_sizes.len()).map_err(too_many)?;
+        self.block_sizes.extend_from_slice(&blocks.block_sizes);
+        let behind = u32::try_from(self.block_sizes.len()).map_err(too_many)?;
         let mut at = position;
         let mut left = len;
-        for index in first..first + count {
+        for index in first..behind {
             if index % MARK_STEP == 0 {
                 self.marks.push(at);
             }
@@ -455,17 +483,55 @@ impl Level {
         self.payload_len = at;
         let run = u32::try_from(self.runs.len()).map_err(|_| too_far())?;
         self.runs.push(BlockRun {
-            start,
-            end,
+            start: addresses.start,
+            end: addresses.end,
             block_len,
             position,
             first,
         });
         self.push(Range {
-            start,
-            end,
+            start: addresses.start,
+            end: addresses.end,
             place: RangePlace::Blocks(run),
         });
+        Ok(())
+    }
+
+    /// Places the pages of a pages file of CRIU 0.4, each behind its address.
+    fn place_old(
+        &mut self,
+        order: ByteOrder,
+        is_32_bit: bool,
+        (page, gap): (u64, u64),
+    ) -> Result<()> {
+        let Some(pages) = self.pages.clone() else {
+            return Ok(());
+        };
+        let (len, step) = (pages.byte_len(), gap + page);
+        while self.payload_len < len {
+            let at = self.payload_len;
+            let found = len - at;
+            if found < step {
+                let (what, expected) = ("page", step);
+                return Err(ErrorKind::Truncated {
+                    what,
+                    expected,
+                    found,
+                }
+                .into());
+            }
+            let mut address = [0; 8];
+            pages
+                .read_exact_at(&mut address, at)
+                .map_err(|error| Error::io("read", error))?;
+            let range = PageRange {
+                address: unsigned_extended(order.u64(address), is_32_bit),
+                page_count: 1,
+                flags: PE_PRESENT,
+                has_blocks: false,
+            };
+            self.place(&range, None, (page, gap))?;
+        }
         Ok(())
     }
 
@@ -504,6 +570,26 @@ fn unsigned_extended(address: u64, is_32_bit: bool) -> u64 {
         wide if is_32_bit && wide >= SIGN_EXTENDED => wide & 0xffff_ffff,
         address => address,
     }
+}
+
+/// Whether an entry's blocks are what `page_count` pages call for.
+fn check_blocks(blocks: &PagemapBlocks, page_count: u64) -> Result<()> {
+    let per_block = u64::from(blocks.pages_per_block);
+    if per_block == 0 || blocks.block_sizes.is_empty() {
+        return Err(inconsistent("blocks without pages"));
+    }
+    let count = blocks.block_sizes.len() as u64;
+    if page_count.div_ceil(per_block) != count {
+        let detail = format!("{count} blocks of {per_block} pages for {page_count} pages");
+        return Err(ErrorKind::Inconsistent { detail }.into());
+    }
+    let total: u64 = blocks.block_sizes.iter().map(|&size| u64::from(size)).sum();
+    let announced = blocks.total_payload_size;
+    if total != announced {
+        let detail = format!("blocks of {total} bytes in all, {announced} announced");
+        return Err(ErrorKind::Inconsistent { detail }.into());
+    }
+    Ok(())
 }
 
 fn inconsistent(detail: &str) -> Error {

@@ -19,21 +19,44 @@ pub struct AddressSpace {
 }
 
 /// A mapped area.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Area {
-    pub(super) vma: VmaEntry,
-    /// Where to look for bytes, in turn.
-    pub(super) layers: [Option<Layer>; 2],
+    pub(super) vma: Vma,
     /// What is behind the layers.
     pub(super) base: Base,
+    /// Whether the first store has the area's own pages, at its addresses.
+    pub(super) has_private: bool,
+    /// The store of the shared memory object that is mapped, from `pgoff` on.
+    pub(super) object: Option<u32>,
+}
+
+/// What a `vma_entry` says of an area's addresses and of what is mapped there. A large task has
+/// very many areas, so the rest is not kept; [`Checkpoint::vmas`](crate::Checkpoint::vmas) has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Vma {
+    /// First address.
+    pub start: u64,
+    /// Address behind the last one.
+    pub end: u64,
+    /// Position in what is mapped, in bytes.
+    pub pgoff: u64,
+    /// Id of what is mapped.
+    pub shmid: u64,
+    /// `PROT_*` bits.
+    pub prot: u32,
+    /// `MAP_*` bits.
+    pub flags: u32,
+    /// `VMA_*` bits.
+    pub status: u32,
 }
 
 /// A store that an area looks into.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layer {
-    pub(super) store: u32,
+struct Layer {
+    store: u32,
     /// The address in the store of the area's start.
-    pub(super) base: u64,
+    base: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +156,7 @@ impl AddressSpace {
     ) -> Result<Self> {
         let mut last_end = 0;
         for area in &areas {
-            let VmaEntry {
+            let Vma {
                 start, end, pgoff, ..
             } = area.vma;
             let detail = match end.checked_sub(start) {
@@ -257,7 +280,7 @@ impl AddressSpace {
         let vma = &area.vma;
         let within = address - vma.start;
         let mut end = vma.end;
-        for layer in area.layers.iter().flatten() {
+        for layer in area.layers() {
             // Stores have no addresses past the end, so what wraps is a gap.
             let Some(inner) = layer.base.checked_add(within) else {
                 continue;
@@ -314,6 +337,20 @@ impl AddressSpace {
     }
 }
 
+impl From<&VmaEntry> for Vma {
+    fn from(entry: &VmaEntry) -> Self {
+        Self {
+            start: entry.start,
+            end: entry.end,
+            pgoff: entry.pgoff,
+            shmid: entry.shmid,
+            prot: entry.prot,
+            flags: entry.flags,
+            status: entry.status,
+        }
+    }
+}
+
 impl Area {
     /// First address.
     #[must_use]
@@ -329,8 +366,20 @@ impl Area {
 
     /// The area as the image describes it: protection, flags, status.
     #[must_use]
-    pub fn vma(&self) -> &VmaEntry {
-        &self.vma
+    pub fn vma(&self) -> Vma {
+        self.vma
+    }
+
+    /// Where to look for bytes, in turn: what is shared by all who map it is in a pagemap of its
+    /// own; a private mapping has its own copies over that.
+    fn layers(&self) -> impl Iterator<Item = Layer> + use<> {
+        let private = self.has_private.then_some(Layer {
+            store: 0,
+            base: self.vma.start,
+        });
+        let base = self.vma.pgoff;
+        let object = self.object.map(|store| Layer { store, base });
+        private.into_iter().chain(object)
     }
 
     /// The id of the mapped file.

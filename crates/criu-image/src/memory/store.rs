@@ -68,11 +68,10 @@ impl PageStore {
         page_size: impl FnOnce(&RawPagemap) -> PageSize,
     ) -> Result<Option<(Self, PageSize)>> {
         let Some(first) = RawPagemap::read(checkpoint, kind, id, is_32_bit)? else {
-            let Some((mut old, order)) = RawPagemap::open_old(checkpoint, kind, id)? else {
+            let Some(old) = RawPagemap::open_old(checkpoint, kind, id, is_32_bit)? else {
                 return Ok(None);
             };
             let page_size = page_size(&old);
-            old.list_old(page_size, order, is_32_bit)?;
             return Ok(Some((Self::of(vec![old.place(page_size)?]), page_size)));
         };
         let page_size = page_size(&first);
@@ -96,8 +95,9 @@ impl PageStore {
         let mut segments = Vec::new();
         for (depth, level) in levels.iter_mut().enumerate().rev() {
             let depth = u32::try_from(depth).unwrap_or(u32::MAX);
-            segments = resolve(&std::mem::take(&mut level.ranges), depth, &segments);
+            segments = resolve(std::mem::take(&mut level.ranges), depth, &segments);
         }
+        segments.shrink_to_fit();
         Self { levels, segments }
     }
 
@@ -249,7 +249,29 @@ impl Segment {
 }
 
 /// Puts a level's ranges over the segments of the levels below.
-fn resolve(ranges: &[Range], level: u32, below: &[Segment]) -> Vec<Segment> {
+fn resolve(ranges: Vec<Range>, level: u32, below: &[Segment]) -> Vec<Segment> {
+    if below.is_empty() {
+        let segment = |Range { start, end, place }| Segment {
+            start,
+            end,
+            place: match place {
+                RangePlace::Stored(position) => Place::Stored { level, position },
+                RangePlace::Blocks(run) => Place::Blocks { level, run },
+                RangePlace::Lazy => Place::Lazy,
+                RangePlace::Parent => Place::Missing,
+            },
+        };
+        // In place, since both take as much.
+        let mut segments: Vec<Segment> = ranges.into_iter().map(segment).collect();
+        segments.dedup_by(|next, last| {
+            let goes_on = last.end == next.start && last.from(next.start).place == next.place;
+            if goes_on {
+                last.end = next.end;
+            }
+            goes_on
+        });
+        return segments;
+    }
     let mut segments = Vec::with_capacity(ranges.len());
     let mut below = below.iter().copied().peekable();
     for range in ranges {

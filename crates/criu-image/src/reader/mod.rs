@@ -10,11 +10,13 @@ use crate::byte_order::ByteOrder;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind::{Entries, FirstWord, IMG_COMMON, IMG_SERVICE, ImageKind};
+use crate::memory::PageRange;
+use crate::message::PagemapEntry;
 use crate::payload::{PayloadKind, Plan};
 use crate::record::{ENTRY_LIMIT, Header};
 use crate::schema::MessageDescriptor;
 use crate::stream::Stream;
-use crate::wire::Message;
+use crate::wire::{DecodeError, Message};
 use crate::writer::ImageWriter;
 
 pub use self::payload::{Part, Payload};
@@ -289,17 +291,33 @@ impl<R: Read> ImageReader<R> {
     /// Fails when the image cannot be read, has no entry or more than one, or the entry is of
     /// another type or malformed.
     pub fn only_entry<T: Message>(&mut self) -> Result<Entry<T>> {
-        let mut entries = self.entries()?;
-        match (entries.pop(), entries.len()) {
-            (Some(entry), 0) => Ok(entry),
-            (last, others) => {
-                let found = others as u64 + u64::from(last.is_some());
-                Err(self.stream.error(ErrorKind::EntryCount {
-                    expected: "1",
-                    found,
-                }))
+        let bytes = self.only_entry_bytes::<T>()?;
+        Entry::decode(bytes).map_err(|error| self.malformed(error))
+    }
+
+    /// Reads the only entry of an image as bytes; they are still to be decoded.
+    pub(crate) fn only_entry_bytes<T: Message>(&mut self) -> Result<Vec<u8>> {
+        let mut found = 0;
+        let mut bytes = Vec::new();
+        while let Some(entry) = self.next_entry()? {
+            entry.check_type::<T>()?;
+            if found == 0 {
+                bytes = std::mem::take(&mut self.entry);
             }
+            found += 1;
         }
+        match found {
+            1 => Ok(bytes),
+            found => Err(self.stream.error(ErrorKind::EntryCount {
+                expected: "1",
+                found,
+            })),
+        }
+    }
+
+    /// The error of the first entry, which is malformed.
+    pub(crate) fn malformed(&self, error: DecodeError) -> Error {
+        self.stream.error(ErrorKind::Malformed(error)).in_entry(0)
     }
 
     /// Writes all that is left of this image, entries and payloads, byte for byte.
@@ -328,6 +346,17 @@ impl<R: Read> RawEntry<'_, R> {
     pub fn decode<T: Message>(&self) -> Result<T> {
         self.check_type::<T>()?;
         T::decode(self.bytes)
+            .map_err(|error| self.payload.stream.error(ErrorKind::Malformed(error)))
+    }
+
+    /// Reads the addresses of a pagemap's entry, without a struct for its blocks.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the message is of another type or malformed.
+    pub fn page_range(&self) -> Result<PageRange> {
+        self.check_type::<PagemapEntry>()?;
+        PageRange::decode(self.bytes)
             .map_err(|error| self.payload.stream.error(ErrorKind::Malformed(error)))
     }
 

@@ -79,6 +79,44 @@ pub trait Message: Sized + Default + Clone + Debug + PartialEq {
     }
 }
 
+/// Decodes a message but for a list of messages in it, which [`decode_each`] goes over.
+pub(crate) fn decode_without<M: Message>(bytes: &[u8], list: u32) -> Result<M, DecodeError> {
+    let budget = Budget::new(memory_limit(bytes.len()));
+    slot::decode_chosen(Fields::within_budget(bytes, &budget), |field| {
+        !is_item(field, list)
+    })
+}
+
+/// Decodes the items of a list of messages one by one; `of` is the message that holds the list.
+pub(crate) fn decode_each<'a, M: Message>(
+    bytes: &'a [u8],
+    of: &'static MessageDescriptor,
+    list: u32,
+) -> impl Iterator<Item = Result<M, DecodeError>> + 'a {
+    let name = of.field(list).map_or("unknown field", |field| field.name);
+    let decode = move |field: Result<Field<'_>, DecodeError>| {
+        let item = field.map(|field| slot::decode_fields(field.message()?));
+        match item {
+            Ok(item) => item.map_err(|error: DecodeError| error.within(name).within(of.name)),
+            Err(error) => Err(error.within(of.name)),
+        }
+    };
+    Fields::new(bytes)
+        .filter(move |field| field.as_ref().map_or(true, |field| is_item(field, list)))
+        .map(decode)
+}
+
+/// How many items a list of messages has.
+pub(crate) fn count_each(bytes: &[u8], list: u32) -> usize {
+    Fields::new(bytes)
+        .filter(|field| field.as_ref().is_ok_and(|field| is_item(field, list)))
+        .count()
+}
+
+fn is_item(field: &Field<'_>, list: u32) -> bool {
+    field.number() == list && field.wire_type() == WireType::Bytes
+}
+
 /// Holds the fields a message has beyond its schema, as the bytes they were.
 ///
 /// They are written back after the known fields, so a message of a newer CRIU passes through.

@@ -334,6 +334,15 @@ pub fn put_message<M: Message>(number: u32, item: &M, out: &mut Vec<u8>) {
 
 /// Decodes a message from its fields.
 pub(super) fn decode_fields<M: Message>(fields: Fields<'_>) -> Result<M, DecodeError> {
+    decode_chosen(fields, |_| true)
+}
+
+/// Decodes a message from some of its fields.
+#[inline]
+pub(super) fn decode_chosen<M: Message>(
+    fields: Fields<'_>,
+    is_wanted: impl Fn(&Field<'_>) -> bool,
+) -> Result<M, DecodeError> {
     let descriptor = M::DESCRIPTOR;
     let outermost = fields.is_outermost();
     // The outermost message gives its own name; those within go by the name of their field.
@@ -350,6 +359,9 @@ pub(super) fn decode_fields<M: Message>(fields: Fields<'_>) -> Result<M, DecodeE
     let start = fields.offset();
     for field in fields {
         let field = field.map_err(within_message)?;
+        if !is_wanted(&field) {
+            continue;
+        }
         let Err(error) = message.merge_field(&field, &mut seen) else {
             continue;
         };

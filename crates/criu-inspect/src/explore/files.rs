@@ -78,9 +78,18 @@ impl Explorer {
 
     /// What CRIT calls a file of a task.
     pub(super) fn describe(&mut self, pid: u32, kind: FdTypes, id: u32) -> BString {
+        // Areas of a mapped file stand side by side.
+        if let Some((_, text)) = self
+            .described
+            .as_ref()
+            .filter(|(key, _)| *key == (kind, id))
+        {
+            return text.clone();
+        }
         let (text, found) = self.file_table().describe(kind, id);
-        if !found {
-            self.warn(Warning::UnknownFile { pid, kind, id });
+        match found {
+            true => self.described = Some(((kind, id), text.clone())),
+            false => self.warn(Warning::UnknownFile { pid, kind, id }),
         }
         text
     }

@@ -1,18 +1,22 @@
 //! Mapped areas of memory.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io::{self, Write};
 
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use criu_image::ImageKind;
+use criu_image::checkpoint::MemoryMap;
 use criu_image::memory::{
     VMA_ANON_SHARED, VMA_AREA_SOCKET, VMA_AREA_SYSVIPC, VMA_AREA_VDSO, VMA_AREA_VSYSCALL,
     VMA_FILE_PRIVATE, VMA_FILE_SHARED,
 };
-use criu_image::message::{FdTypes, MmEntry, VmaEntry};
+use criu_image::message::{FdTypes, VmaEntry};
+use criu_image::wire::DecodeError;
+use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 
+use super::streamed::{Listing, Streamed};
 use super::{Explorer, Partial, column};
 
 /// The mapped areas of a task.
@@ -59,62 +63,114 @@ impl Explorer {
     /// Mapped areas of memory.
     pub fn mappings(&mut self) -> Partial<Mappings> {
         let mut tasks = Vec::new();
+        let Ok(()) = self.each_mappings(|pid, exe, areas| {
+            let (exe, areas) = (exe.to_owned(), areas.collect());
+            tasks.push(TaskMappings { pid, exe, areas });
+            Ok::<_, Infallible>(())
+        });
+        self.answer(Mappings(tasks))
+    }
+
+    /// Goes over the mapped areas of each task once.
+    fn each_mappings<E>(
+        &mut self,
+        mut visit: impl FnMut(u32, &BString, Areas<'_, '_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut objects = Objects::default();
         // Objects are counted over all tasks, also when one is asked about.
         let only = self.only.take();
         let living = self.living();
         self.only = only;
         for pid in living {
-            let Some(mm) = self.wanted(self.checkpoint.mm(pid)) else {
+            let Some(map) = self.memory_map(pid) else {
                 continue;
             };
-            let vmas = self.vmas_of(pid, &mm);
-            if only.is_some_and(|only| only != pid) {
-                for vma in vmas.iter() {
-                    objects.resource(vma);
-                }
-                continue;
+            let is_asked_about = only.is_none_or(|only| only == pid);
+            let exe = match is_asked_about {
+                true => self.describe(pid, FdTypes::Reg, map.mm().exe_file_id),
+                false => BString::default(),
+            };
+            let mut areas = Areas {
+                explorer: self,
+                pid,
+                vmas: Box::new(map.areas()),
+                objects: &mut objects,
+            };
+            match is_asked_about {
+                true => visit(pid, &exe, areas)?,
+                false => while areas.next_vma().is_some() {},
             }
-            let exe = self.describe(pid, FdTypes::Reg, mm.exe_file_id);
-            let mut areas = Vec::with_capacity(vmas.len());
-            for vma in vmas.iter() {
-                let mut resource = match objects.resource(vma) {
-                    Resource::Named(name) => name.into(),
-                    Resource::File { id } => {
-                        let mut text = self.describe(pid, FdTypes::Reg, id);
-                        if vma.pgoff != 0 {
-                            text.extend_from_slice(format!(" + {:#x}", vma.pgoff).as_bytes());
-                        }
-                        if vma.status & VMA_FILE_SHARED != 0 {
-                            text.extend_from_slice(b" (s)");
-                        }
-                        text
-                    }
-                };
-                if vma.status & VMA_AREA_REGULAR == 0 {
-                    if !resource.is_empty() {
-                        resource.push(b' ');
-                    }
-                    resource.push(b'*');
-                }
-                areas.push(Mapping {
-                    start: vma.start,
-                    end: vma.end,
-                    protection: vma.prot,
-                    resource,
-                });
-            }
-            tasks.push(TaskMappings { pid, exe, areas });
         }
-        self.answer(Mappings(tasks))
+        Ok(())
     }
 
-    /// The areas of a task, also from the image that older CRIU wrote for them.
-    pub(super) fn vmas_of<'a>(&mut self, pid: u32, mm: &'a MmEntry) -> Cow<'a, [VmaEntry]> {
-        if !mm.vmas.is_empty() {
-            return mm.vmas.as_slice().into();
+    /// The memory of a task, with areas also from the image that older CRIU wrote for them.
+    pub(super) fn memory_map(&mut self, pid: u32) -> Option<MemoryMap> {
+        let mut map = self.wanted(self.checkpoint.memory_map_of_mm(pid))?;
+        if map.area_count() == 0
+            && let Some(mut legacy) =
+                self.optional(self.checkpoint.image(ImageKind::Vmas, pid.into()))
+        {
+            let taken = map.take_legacy_areas(&mut legacy);
+            self.wanted(taken);
         }
-        self.entries(ImageKind::Vmas, pid.into()).into()
+        Some(map)
+    }
+}
+
+/// The mapped areas of a task, one by one.
+struct Areas<'a, 'm> {
+    explorer: &'a mut Explorer,
+    pid: u32,
+    vmas: Box<dyn Iterator<Item = Result<VmaEntry, DecodeError>> + 'm>,
+    objects: &'a mut Objects,
+}
+
+impl Areas<'_, '_> {
+    /// The next area that is not malformed.
+    fn next_vma(&mut self) -> Option<(VmaEntry, Resource)> {
+        loop {
+            match self.vmas.next()? {
+                Ok(vma) => {
+                    let resource = self.objects.resource(&vma);
+                    return Some((vma, resource));
+                }
+                Err(error) => self.explorer.warn_of_area(self.pid, error),
+            }
+        }
+    }
+}
+
+impl Iterator for Areas<'_, '_> {
+    type Item = Mapping;
+
+    fn next(&mut self) -> Option<Mapping> {
+        let (vma, resource) = self.next_vma()?;
+        let mut resource = match resource {
+            Resource::Named(name) => name.into(),
+            Resource::File { id } => {
+                let mut text = self.explorer.describe(self.pid, FdTypes::Reg, id);
+                if vma.pgoff != 0 {
+                    text.extend_from_slice(format!(" + {:#x}", vma.pgoff).as_bytes());
+                }
+                if vma.status & VMA_FILE_SHARED != 0 {
+                    text.extend_from_slice(b" (s)");
+                }
+                text
+            }
+        };
+        if vma.status & VMA_AREA_REGULAR == 0 {
+            if !resource.is_empty() {
+                resource.push(b' ');
+            }
+            resource.push(b'*');
+        }
+        Some(Mapping {
+            start: vma.start,
+            end: vma.end,
+            protection: vma.prot,
+            resource,
+        })
     }
 }
 
@@ -171,29 +227,81 @@ impl Mappings {
     ///
     /// Fails when `out` does.
     pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
-        let mut line = Vec::new();
+        let mut lines = Lines::new(out);
         for task in &self.0 {
-            writeln!(out, "{}", task.pid)?;
-            write!(out, "\t{:<36}    ", "exe")?;
-            out.write_all(&task.exe)?;
-            out.write_all(b"\n")?;
+            lines.task(task.pid, &task.exe)?;
             for area in &task.areas {
-                line.clear();
-                column::hexadecimal(&mut line, area.start, 8);
-                line.push(b'-');
-                column::hexadecimal(&mut line, area.end, 8);
-                column::fill(&mut line, 0, 36);
-                line.extend(protection_letters(area.protection));
-                if !area.resource.is_empty() {
-                    line.push(b' ');
-                    line.extend_from_slice(&area.resource);
-                }
-                line.push(b'\n');
-                out.write_all(b"\t")?;
-                out.write_all(&line)?;
+                lines.area(area)?;
             }
         }
         Ok(())
+    }
+}
+
+impl Streamed<'_, Mappings> {
+    /// Writes the areas as `crit x DIR mems` does.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `out` does.
+    pub fn write_text(&mut self, out: &mut impl Write) -> io::Result<()> {
+        let mut lines = Lines::new(out);
+        self.explorer.get_mut().each_mappings(|pid, exe, areas| {
+            lines.task(pid, exe)?;
+            for area in areas {
+                lines.area(&area)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Serialize for Streamed<'_, Mappings> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut tasks = serializer.serialize_seq(None)?;
+        self.explorer
+            .borrow_mut()
+            .each_mappings(|pid, exe, areas| {
+                let exe = exe.to_str_lossy();
+                tasks.serialize_element(&Listing::new(pid, Some(&exe), "mems", areas))
+            })?;
+        tasks.end()
+    }
+}
+
+/// Writes lines as CRIT does.
+struct Lines<'a, W> {
+    out: &'a mut W,
+    line: Vec<u8>,
+}
+
+impl<'a, W: Write> Lines<'a, W> {
+    fn new(out: &'a mut W) -> Self {
+        let line = Vec::new();
+        Self { out, line }
+    }
+
+    fn task(&mut self, pid: u32, exe: &BString) -> io::Result<()> {
+        write!(self.out, "{pid}\n\t{:<36}    ", "exe")?;
+        self.out.write_all(exe)?;
+        self.out.write_all(b"\n")
+    }
+
+    fn area(&mut self, area: &Mapping) -> io::Result<()> {
+        let line = &mut self.line;
+        line.clear();
+        line.push(b'\t');
+        column::hexadecimal(line, area.start, 8);
+        line.push(b'-');
+        column::hexadecimal(line, area.end, 8);
+        column::fill(line, 1, 36);
+        line.extend(protection_letters(area.protection));
+        if !area.resource.is_empty() {
+            line.push(b' ');
+            line.extend_from_slice(&area.resource);
+        }
+        line.push(b'\n');
+        self.out.write_all(line)
     }
 }
 

@@ -23,7 +23,8 @@
 //! The answers to [`processes`](Explorer::processes), [`open_files`](Explorer::open_files),
 //! [`mappings`](Explorer::mappings) and [`resident`](Explorer::resident) write themselves as CRIT
 //! does, byte for byte; as JSON they and [`sockets`](Explorer::sockets) have the members that
-//! go-criu's CRIT gives them.
+//! go-criu's CRIT gives them. Those that grow with a task's memory can also be
+//! [`Streamed`] out, whatever their size.
 
 mod cgroups;
 mod column;
@@ -40,6 +41,7 @@ mod resident;
 mod signal;
 mod signals;
 mod sockets;
+mod streamed;
 mod threads;
 mod timers;
 mod tree;
@@ -49,8 +51,8 @@ use std::sync::Arc;
 
 use bstr::{BString, ByteSlice};
 use criu_image::checkpoint::{Tasks, present};
-use criu_image::message::{CoreEntry, PstreeEntry};
-use criu_image::wire::{Fields, Message, Value};
+use criu_image::message::{CoreEntry, FdTypes, PstreeEntry};
+use criu_image::wire::{DecodeError, Fields, Message, Value};
 use criu_image::{Checkpoint, Entry, ImageKind};
 use serde::Serializer;
 
@@ -68,6 +70,7 @@ pub use self::resident::{Resident, ResidentArea, ResidentRange, TaskResident};
 pub use self::signal::signal_name;
 pub use self::signals::{PendingSignal, SignalHandler, TaskSignals, ThreadSignals};
 pub use self::sockets::{Socket, Sockets, TaskSockets};
+pub use self::streamed::Streamed;
 pub use self::threads::{TaskThreads, Thread};
 pub use self::timers::{TaskTimers, Timer};
 pub use self::tree::{Process, ProcessTree, TaskState};
@@ -80,6 +83,8 @@ pub struct Explorer {
     only: Option<u32>,
     tasks: Option<Arc<Tasks>>,
     files: Option<Arc<FileTable>>,
+    /// The file that was described last.
+    described: Option<((FdTypes, u32), BString)>,
     warnings: Vec<Warning>,
 }
 
@@ -92,6 +97,7 @@ impl Explorer {
             only: None,
             tasks: None,
             files: None,
+            described: None,
             warnings: Vec::new(),
         }
     }
@@ -123,6 +129,11 @@ impl Explorer {
 
     fn warn(&mut self, warning: impl Into<Warning>) {
         self.warnings.push(warning.into());
+    }
+
+    /// Warns of a malformed area of memory.
+    fn warn_of_area(&mut self, pid: u32, error: DecodeError) {
+        self.warn(Warning::Area { pid, source: error });
     }
 
     /// Turns an error into a warning.

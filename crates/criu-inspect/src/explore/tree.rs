@@ -1,6 +1,7 @@
 //! The tree of processes.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::io::{self, Write};
 
 use bstr::BString;
@@ -125,6 +126,18 @@ fn close(open: &mut Vec<Process>, depth: usize, roots: &mut Vec<Process>) {
     }
 }
 
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Alive => "alive",
+            Self::Dead => "dead",
+            Self::Stopped => "stopped",
+            Self::Zombie => "zombie",
+            Self::Other(number) => return write!(f, "state {number}"),
+        })
+    }
+}
+
 impl TaskState {
     /// The state in a task's image; threads have none.
     #[must_use]
@@ -207,3 +220,14 @@ impl Serialize for ProcessTree {
 /// Deepest nesting that is shown. Real trees are far from it; a hostile one could make the output
 /// grow with the square of the number of tasks.
 const DEPTH_LIMIT: usize = 250;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_have_words() {
+        let words = [1, 2, 3, 6, 9].map(|number| TaskState::from_number(number).to_string());
+        assert_eq!(words, ["alive", "dead", "stopped", "zombie", "state 9"]);
+    }
+}

@@ -2,6 +2,7 @@
 
 use criu_image::ImageKind;
 use criu_image::message::FdTypes;
+use criu_image::wire::DecodeError;
 
 /// An answer, with what is missing from it.
 ///
@@ -61,6 +62,15 @@ pub enum Warning {
         kind: FdTypes,
         /// The id.
         id: u32,
+    },
+    /// A mapped area is malformed.
+    #[error("task {pid}: an area of its memory is malformed")]
+    Area {
+        /// The task.
+        pid: u32,
+        /// In what way.
+        #[source]
+        source: DecodeError,
     },
     /// Bytes of a task's memory are not in the images.
     #[error("task {pid}: memory from {address:#x} on is not in the images ({reason})")]

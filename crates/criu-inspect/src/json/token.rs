@@ -18,6 +18,8 @@ pub(super) struct Json<R> {
     source: R,
     /// Text that was read; what lies before `position` has been taken.
     buffer: Vec<u8>,
+    /// Bytes of text to have at hand.
+    buffer_len: usize,
     position: usize,
     end: usize,
     /// Bytes of text that went through the buffer and are gone.
@@ -48,12 +50,23 @@ pub(super) enum Shape {
     Literal,
 }
 
+impl<'a> Json<&'a [u8]> {
+    /// Starts at the beginning of a text that may be short: entries are read by the thousand.
+    pub(super) fn of_slice(text: &'a [u8]) -> Self {
+        Self {
+            buffer_len: BUFFER_LEN.min(text.len() + 64),
+            ..Self::new(text)
+        }
+    }
+}
+
 impl<R: Read> Json<R> {
     /// Starts at the beginning of a text.
     pub(super) fn new(source: R) -> Self {
         Self {
             source,
             buffer: Vec::new(),
+            buffer_len: BUFFER_LEN,
             position: 0,
             end: 0,
             gone: 0,
@@ -553,7 +566,7 @@ impl<R: Read> Json<R> {
             self.position = 0;
         }
         // Hardly more than a look ahead is ever left.
-        let wanted = BUFFER_LEN.max(self.end + BUFFER_LEN / 2);
+        let wanted = self.buffer_len.max(self.end + self.buffer_len / 2);
         if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
         }

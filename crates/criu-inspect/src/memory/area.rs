@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use bstr::BString;
 use criu_image::Entry;
-use criu_image::checkpoint::Files;
+use criu_image::checkpoint::FileIndex;
 use criu_image::memory::{
     Area, VMA_ANON_SHARED, VMA_AREA_MEMFD, VMA_AREA_SOCKET, VMA_AREA_SYSVIPC, VMA_AREA_UPROBES,
     VMA_AREA_VDSO, VMA_AREA_VSYSCALL, VMA_AREA_VVAR, VMA_EXT_PLUGIN, VMA_FILE_PRIVATE,
-    VMA_FILE_SHARED,
+    VMA_FILE_SHARED, Vma,
 };
 use criu_image::message::{FdTypes, MemfdInodeEntry, MmEntry, VmaEntry};
 
@@ -94,7 +94,7 @@ pub enum AreaKind {
 /// Tells what areas are.
 #[derive(Debug)]
 pub(super) struct Namer<'a> {
-    files: &'a Files,
+    files: &'a FileIndex,
     memfds: Vec<Entry<MemfdInodeEntry>>,
     heap: Range<u64>,
     /// An address in the stack.
@@ -102,7 +102,11 @@ pub(super) struct Namer<'a> {
 }
 
 impl<'a> Namer<'a> {
-    pub(super) fn new(files: &'a Files, memfds: Vec<Entry<MemfdInodeEntry>>, mm: &MmEntry) -> Self {
+    pub(super) fn new(
+        files: &'a FileIndex,
+        memfds: Vec<Entry<MemfdInodeEntry>>,
+        mm: &MmEntry,
+    ) -> Self {
         Self {
             files,
             memfds,
@@ -125,7 +129,7 @@ impl<'a> Namer<'a> {
         }
     }
 
-    fn kind(&self, vma: &VmaEntry) -> AreaKind {
+    fn kind(&self, vma: Vma) -> AreaKind {
         let is = |bit: u32| vma.status & bit != 0;
         let (id, offset) = (vma.shmid, vma.pgoff);
         match () {
@@ -136,14 +140,11 @@ impl<'a> Namer<'a> {
             () if is(VMA_AREA_VSYSCALL) => AreaKind::Vsyscall,
             () if is(VMA_AREA_UPROBES) => AreaKind::Uprobes,
             () if is(VMA_AREA_MEMFD) => AreaKind::MemoryFile {
-                name: memfd_of(vma, self.files, &self.memfds).map(|memfd| memfd.name.clone()),
+                name: memfd_of(vma.shmid, self.files, &self.memfds).map(|memfd| memfd.name.clone()),
                 offset,
             },
             () if is(VMA_FILE_PRIVATE) || is(VMA_FILE_SHARED) => AreaKind::File {
-                path: u32::try_from(id)
-                    .ok()
-                    .and_then(|id| self.files.path(id))
-                    .map(ToOwned::to_owned),
+                path: u32::try_from(id).ok().and_then(|id| self.files.path(id)),
                 offset,
             },
             () if is(VMA_AREA_SYSVIPC) => AreaKind::SystemV { id, offset },
@@ -224,24 +225,25 @@ impl fmt::Display for Protection {
 /// The shared memory object that an area shows.
 pub(super) fn object_of(
     vma: &VmaEntry,
-    files: &Files,
+    files: &FileIndex,
     memfds: &[Entry<MemfdInodeEntry>],
 ) -> Option<u64> {
     if vma.status & VMA_ANON_SHARED != 0 {
         return Some(vma.shmid);
     }
     if vma.status & VMA_AREA_MEMFD != 0 {
-        return memfd_of(vma, files, memfds).map(|memfd| memfd.shmid.into());
+        return memfd_of(vma.shmid, files, memfds).map(|memfd| memfd.shmid.into());
     }
     None
 }
 
+/// The memory file with an id among the open files.
 fn memfd_of<'a>(
-    vma: &VmaEntry,
-    files: &Files,
+    id: u64,
+    files: &FileIndex,
     memfds: &'a [Entry<MemfdInodeEntry>],
 ) -> Option<&'a MemfdInodeEntry> {
-    let file = files.find(FdTypes::Memfd, u32::try_from(vma.shmid).ok()?)?;
+    let file = files.find(FdTypes::Memfd, u32::try_from(id).ok()?)?;
     let inode = file.memfd.as_deref()?.inode_id;
     memfds
         .iter()

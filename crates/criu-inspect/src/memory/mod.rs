@@ -55,9 +55,9 @@ impl<'a> TaskMemory<'a> {
     ///
     /// Fails when the task has none, as dead tasks do, or an image is damaged.
     pub fn open(memory: &'a Memory, pid: u32) -> Result<Self> {
-        let space = memory.task(pid)?;
         let checkpoint = memory.checkpoint();
-        let mm = checkpoint.mm(pid)?;
+        let mm = checkpoint.memory_map_of_mm(pid)?.into_mm();
+        let space = memory.task(pid)?;
         let core = present(checkpoint.core(pid))?;
         let memfds = present(checkpoint.memfds())?.unwrap_or_default();
         Ok(Self {

@@ -7,7 +7,7 @@ use criu_image::checkpoint::ImageName;
 use criu_image::kind::Entries;
 use criu_image::{ImageKind, ImageReader, ImageWriter};
 
-use super::Check;
+use super::{Check, Fault};
 use crate::json::{EncodeOptions, Style, decode_message, encode_message};
 
 impl Check<'_> {
@@ -60,10 +60,12 @@ impl Check<'_> {
                 }
             };
             if let Some(problem) = problem {
-                self.fault(Some(name), Some(index), problem);
-                if let Some(fault) = self.verified.faults.last_mut() {
-                    fault.offset = Some(offset);
-                }
+                self.push(Fault {
+                    file: Some(name.clone()),
+                    entry: Some(index),
+                    offset: Some(offset),
+                    problem,
+                });
             }
         }
         match kind.entries() {

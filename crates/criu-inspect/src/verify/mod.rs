@@ -39,8 +39,11 @@ pub struct Verified {
     pub images: u64,
     /// How many bytes they have.
     pub bytes: u64,
-    /// What is wrong.
+    /// What is wrong: the first [`FAULT_LIMIT`] faults.
     pub faults: Vec<Fault>,
+    /// How many faults there are beyond those.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub more_faults: u64,
 }
 
 /// Something that is wrong.
@@ -130,12 +133,19 @@ impl<'a> Check<'a> {
     }
 
     fn fault(&mut self, file: Option<&str>, entry: Option<u64>, problem: impl Into<String>) {
-        self.verified.faults.push(Fault {
+        self.push(Fault {
             file: file.map(str::to_owned),
             entry,
             offset: None,
             problem: problem.into(),
         });
+    }
+
+    fn push(&mut self, fault: Fault) {
+        match self.verified.faults.len() < FAULT_LIMIT {
+            true => self.verified.faults.push(fault),
+            false => self.verified.more_faults += 1,
+        }
     }
 
     /// Notes an error as a fault; each place once.
@@ -159,9 +169,20 @@ impl<'a> Check<'a> {
             known == &fault || (known.file == fault.file && known.problem.ends_with(&fault.problem))
         });
         if !known {
-            self.verified.faults.push(fault);
+            self.push(fault);
         }
     }
+}
+
+/// Most faults of a checkpoint that are told one by one: more than anyone reads.
+pub const FAULT_LIMIT: usize = 10_000;
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// An error and what led to it.

@@ -1,5 +1,6 @@
 //! Whether pagemaps and pages files fit each other.
 
+use std::io::Read;
 use std::sync::Arc;
 
 use criu_image::checkpoint::{ImageName, RandomAccess, present};
@@ -8,7 +9,7 @@ use criu_image::memory::{
     PE_PRESENT, PageSize, block,
 };
 use criu_image::message::{PagemapEntry, PagemapHead};
-use criu_image::{Entry, ImageKind};
+use criu_image::{ImageKind, ImageReader};
 
 use super::Check;
 
@@ -22,9 +23,7 @@ impl Check<'_> {
             if let (ImageKind::Pagemap | ImageKind::ShmemPagemap, Some(id)) = (image.kind, image.id)
             {
                 // What cannot be read has been said.
-                if let Ok((head, entries)) = self.checkpoint.pagemap(image.kind, id) {
-                    self.pagemap(&image.name, &head, &entries, usual);
-                }
+                drop(self.pagemap(&image.name, (image.kind, id), usual));
             }
         }
         self.parents(images);
@@ -41,41 +40,46 @@ impl Check<'_> {
     fn pagemap(
         &mut self,
         name: &str,
-        head: &PagemapHead,
-        entries: &[Entry<PagemapEntry>],
+        (kind, id): (ImageKind, u64),
         usual: PageSize,
-    ) {
-        let pages_name = ImageKind::Pages.file(head.pages_id.into());
+    ) -> criu_image::Result<()> {
+        let sum = Sum::read(&mut self.checkpoint.image(kind, id)?)?;
+        let pages_name = ImageKind::Pages.file(sum.pages_id.into());
         let pages = match present(self.checkpoint.source().open_pages(&pages_name)) {
             Ok(pages) => pages,
-            Err(error) => return self.failed(&error),
+            Err(error) => {
+                self.failed(&error);
+                return Ok(());
+            }
         };
-        let is_present = |entry: &&Entry<PagemapEntry>| entry.effective_flags() & PE_PRESENT != 0;
         let Some(pages) = pages else {
-            if entries.iter().any(|entry| is_present(&entry)) {
+            if sum.has_pages {
                 let problem = format!("the pages file {pages_name} is missing");
                 self.fault(Some(name), Some(0), problem);
             }
-            return;
+            return Ok(());
         };
-        let page_size = self.page_size(entries, pages.byte_len(), usual);
         let mut map = Map {
             name,
             pages_name: &pages_name,
+            page_size: self.page_size(&sum, pages.byte_len(), usual),
             pages: &pages,
-            page_size,
             position: 0,
             end: 0,
         };
-        for (entry, index) in entries.iter().zip(1..) {
+        let mut image = self.checkpoint.image(kind, id)?;
+        image.next_entry()?;
+        while let Some(entry) = image.next_entry()? {
             if self.monitor.is_stopped() {
-                return;
+                return Ok(());
             }
-            if let Err(problem) = map.entry(entry, self, index) {
+            let index = entry.index;
+            let entry: PagemapEntry = entry.decode()?;
+            if let Err(problem) = map.entry(&entry, self, index) {
                 self.fault(Some(name), Some(index), problem);
                 // Where the payload of the next one begins is anyone's guess.
-                if is_present(&entry) {
-                    return;
+                if entry.effective_flags() & PE_PRESENT != 0 {
+                    return Ok(());
                 }
             }
         }
@@ -84,23 +88,18 @@ impl Check<'_> {
             let problem = format!("{len} bytes, but {name} speaks of {}", map.position);
             self.fault(Some(&pages_name), None, problem);
         }
+        Ok(())
     }
 
     /// The page size of a pagemap: the usual one, unless only another fits the pages file.
-    fn page_size(&self, entries: &[Entry<PagemapEntry>], len: u64, usual: PageSize) -> PageSize {
-        let mut pages = 0u64;
-        for entry in entries {
-            if let Some(blocks) = &entry.blocks {
-                let inventory = self.checkpoint.inventory().ok();
-                let block = inventory.and_then(|inventory| inventory.compress_block_size);
-                let per_block = u64::from(blocks.pages_per_block);
-                let size = block.and_then(|block| u64::from(block).checked_div(per_block));
-                return size.and_then(PageSize::new).unwrap_or(usual);
-            }
-            if entry.effective_flags() & PE_PRESENT != 0 {
-                pages = pages.saturating_add(entry.effective_pages());
-            }
+    fn page_size(&self, sum: &Sum, len: u64, usual: PageSize) -> PageSize {
+        if let Some(per_block) = sum.pages_per_block {
+            let inventory = self.checkpoint.inventory().ok();
+            let block = inventory.and_then(|inventory| inventory.compress_block_size);
+            let size = block.and_then(|block| u64::from(block).checked_div(per_block));
+            return size.and_then(PageSize::new).unwrap_or(usual);
         }
+        let pages = sum.pages;
         if pages.checked_mul(usual.bytes()) == Some(len) {
             return usual;
         }
@@ -144,6 +143,46 @@ impl Check<'_> {
             );
             self.fault(Some(name), None, problem);
         }
+    }
+}
+
+/// What a pagemap comes to.
+struct Sum {
+    pages_id: u32,
+    /// Whether some of the pages are in the pages file.
+    has_pages: bool,
+    /// Pages in the pages file.
+    pages: u64,
+    /// Of the first entry with compressed blocks.
+    pages_per_block: Option<u64>,
+}
+
+impl Sum {
+    fn read<R: Read>(image: &mut ImageReader<R>) -> criu_image::Result<Self> {
+        let head: PagemapHead = match image.next_entry()? {
+            Some(entry) => entry.decode()?,
+            // Said where images are looked at.
+            None => PagemapHead::default(),
+        };
+        let mut sum = Self {
+            pages_id: head.pages_id,
+            has_pages: false,
+            pages: 0,
+            pages_per_block: None,
+        };
+        while let Some(entry) = image.next_entry()? {
+            let range = entry.page_range()?;
+            if range.has_blocks && sum.pages_per_block.is_none() {
+                let entry: PagemapEntry = entry.decode()?;
+                let per_block = entry.blocks.map(|blocks| blocks.pages_per_block.into());
+                sum.pages_per_block = per_block;
+            }
+            if range.flags & PE_PRESENT != 0 {
+                sum.has_pages = true;
+                sum.pages = sum.pages.saturating_add(range.page_count);
+            }
+        }
+        Ok(sum)
     }
 }
 

@@ -25,6 +25,8 @@ struct Known {
     /// Images, by kind and id.
     images: HashSet<(ImageKind, u64)>,
     files: HashSet<(FdTypes, u32)>,
+    /// The ids of files, whatever their type.
+    file_ids: HashSet<u32>,
     pipes: HashSet<u32>,
     unix_inodes: HashSet<u32>,
     terminals: HashSet<u32>,
@@ -57,12 +59,9 @@ impl Check<'_> {
             ..Known::default()
         };
         self.inventory(&mut known);
-        // Cannot be told from damage that has been said already.
-        let Ok(files) = self.checkpoint.files() else {
-            return;
-        };
-        for file in files.iter() {
+        let is_whole = self.each_file(images, |_, _, file| {
             known.files.insert((file.r#type, file.id));
+            known.file_ids.insert(file.id);
             known
                 .pipes
                 .extend(file.pipe.as_ref().map(|pipe| pipe.pipe_id));
@@ -72,6 +71,10 @@ impl Check<'_> {
             known
                 .unix_inodes
                 .extend(file.usk.as_ref().map(|unix| unix.ino));
+        });
+        if is_whole.is_err() {
+            // Cannot be told from damage that has been said already.
+            return;
         }
         let terminals = self.entries::<TtyInfoEntry>(ImageKind::TtyInfo, 0);
         known.terminals = terminals.iter().map(|terminal| terminal.id).collect();
@@ -93,14 +96,47 @@ impl Check<'_> {
             .map(|cgroups| cgroups.sets.iter().map(|set| set.id).collect());
         known.cgroup_sets = sets;
         self.seccomp(&mut known);
-        let name = files_image(&known);
-        for (file, index) in files.iter().zip(0..) {
-            self.file(name, index, file, &known);
-        }
+        let looked_at = self.each_file(images, |check, (name, index), file| {
+            check.file(name, index, file, &known);
+        });
+        // It was whole before.
+        drop(looked_at);
         self.segments(images, &known);
         self.queues(&known);
         self.remaps(&known);
         self.tasks(&known);
+    }
+
+    /// Goes over the files without keeping them, each with the name of its image and its index
+    /// there.
+    fn each_file(
+        &mut self,
+        images: &[ImageName],
+        mut visit: impl FnMut(&mut Self, (&str, u64), &FileEntry),
+    ) -> criu_image::Result<()> {
+        let has_image = images.iter().any(|image| image.kind == ImageKind::Files);
+        if has_image {
+            let name = ImageKind::Files.file(0);
+            let mut image = self.checkpoint.image(ImageKind::Files, 0)?;
+            let mut is_empty = true;
+            while let Some(entry) = image.next_entry()? {
+                is_empty = false;
+                let index = entry.index;
+                visit(self, (&name, index), &entry.decode()?);
+            }
+            if !is_empty {
+                return Ok(());
+            }
+        }
+        let name = match has_image {
+            true => ImageKind::Files.file(0),
+            // As far as one can be named: older CRIU has an image for each type.
+            false => ImageKind::RegFiles.file(0),
+        };
+        for (file, index) in self.checkpoint.files()?.iter().zip(0..) {
+            visit(self, (&name, index), file);
+        }
+        Ok(())
     }
 
     /// The entries of an image that may be missing; what cannot be read has been said.
@@ -248,7 +284,7 @@ impl Check<'_> {
                 self.fault(Some(&name), Some(index), problem);
             }
             for &id in packet.scm.iter().flat_map(|scm| &scm.rights) {
-                if !known.files.iter().any(|(_, known)| *known == id) {
+                if !known.file_ids.contains(&id) {
                     let problem = format!("no file under way has the id {id}");
                     self.fault(Some(&name), Some(index), problem);
                 }
@@ -262,7 +298,7 @@ impl Check<'_> {
         for (remap, index) in remaps.iter().zip(0..) {
             let id = remap.remap_id;
             let problem = match remap.remap_type {
-                _ if !known.files.iter().any(|(_, known)| *known == remap.orig_id) => {
+                _ if !known.file_ids.contains(&remap.orig_id) => {
                     format!("no file has the id {}", remap.orig_id)
                 }
                 Some(RemapType::Linked) if !known.has_file(FdTypes::Reg, id) => {
@@ -372,11 +408,13 @@ impl Check<'_> {
             }
             self.namespaces(pid, &ids, known);
         }
-        if let Some(mm) = self.needed(self.checkpoint.mm(pid)) {
+        if let Some(map) = self.needed(self.checkpoint.memory_map_of_mm(pid)) {
             let name = ImageKind::Mm.file(pid.into());
-            self.need_file(name.clone(), Some(0), known, FdTypes::Reg, mm.exe_file_id);
-            for vma in &mm.vmas {
-                self.area(&name, vma, known);
+            let exe = map.mm().exe_file_id;
+            self.need_file(name.clone(), Some(0), known, FdTypes::Reg, exe);
+            // A malformed area has been said.
+            for vma in map.areas().filter_map(Result::ok) {
+                self.area(&name, &vma, known);
             }
         }
     }
@@ -399,7 +437,9 @@ impl Check<'_> {
             let word = FdTypes::DESCRIPTOR.name_of(kind.number());
             let word = word.map_or_else(|| kind.number().to_string(), str::to_owned);
             let problem = format!("no {word} file has the id {id}");
-            let repeated = self.verified.faults.iter().any(|fault| {
+            // As by a working directory that is the root; such faults stand side by side.
+            let mut last = self.verified.faults.iter().rev().take(2);
+            let repeated = last.any(|fault| {
                 fault.file.as_ref() == Some(&name)
                     && fault.entry == entry
                     && fault.problem == problem
@@ -466,14 +506,6 @@ impl Check<'_> {
                 self.fault(Some(&name), Some(0), problem);
             }
         }
-    }
-}
-
-/// The image that the files come from, as far as one can be named.
-fn files_image(known: &Known) -> &'static str {
-    match known.has(ImageKind::Files, 0u32) {
-        true => "files.img",
-        false => "reg-files.img",
     }
 }
 

@@ -1,6 +1,6 @@
 //! What lies where.
 
-use std::io::stdout;
+use std::io::{self, BufWriter, Write, stdout};
 use std::ops::Range;
 
 use criu_image::memory::{AddressSpace, Content, Memory, Span};
@@ -11,7 +11,7 @@ use super::super::place::Subject;
 use super::super::problem::Problem;
 use super::super::size::ByteSize;
 use super::{Arguments, Filter};
-use crate::output::{Color, Table, Tone, visible, write_stdout};
+use crate::output::{Color, Columns, Tone, visible};
 
 /// Prints the table, or its JSON, of what is asked for.
 pub(super) fn show(
@@ -19,104 +19,247 @@ pub(super) fn show(
     arguments: &Arguments,
     filter: &Filter<'_>,
 ) -> Result<(), Problem> {
-    let colored = Color::Auto.applies_to(&stdout());
-    let mut values = Vec::new();
-    let print = |text: &str| write_stdout(text).map_err(Problem::stdout);
-    for (index, pid) in arguments.place.pids(memory)?.into_iter().enumerate() {
-        let task = TaskMemory::open(memory, pid)?;
-        if arguments.json {
-            values.push(task_json(memory, &task, filter, arguments.spans));
-            continue;
-        }
-        if index > 0 {
-            print("\n")?;
-        }
-        print(&task_text(memory, &task, filter, arguments.spans, colored))?;
-    }
+    let listing = Listing {
+        memory,
+        filter,
+        with_spans: arguments.spans,
+        colored: Color::Auto.applies_to(&stdout()),
+    };
+    let mut out = BufWriter::new(stdout());
+    let out = &mut out;
     let mut objects = Vec::new();
     if arguments.place.pid.is_none() {
-        for id in memory.shared_ids()? {
-            if arguments.place.shared.is_none_or(|wanted| wanted == id) {
-                objects.push((id, memory.shared(id)?));
-            }
-        }
+        objects = memory.shared_ids()?;
+        objects.retain(|id| arguments.place.shared.is_none_or(|wanted| wanted == *id));
     }
+    let pids = arguments.place.pids(memory)?;
     if arguments.json {
-        let objects: Vec<Value> = objects
-            .iter()
-            .map(|(id, space)| {
-                let mut value = Map::new();
-                value.insert("id".into(), json!(id));
-                let sum = residence(space, 0..u64::MAX);
-                value.insert("size".into(), json!(total(&sum)));
-                residence_json(&sum, &mut value);
-                if arguments.spans {
-                    value.insert("spans".into(), spans_json(memory, space, 0..u64::MAX));
-                }
-                Value::Object(value)
-            })
-            .collect();
-        return print(&format!(
-            "{}\n",
-            json!({"tasks": values, "shared": objects})
-        ));
+        let mut shared = List::begin("{\"shared\":", out).map_err(Problem::stdout)?;
+        for id in objects {
+            let space = memory.shared(id)?;
+            let written = shared
+                .next(out)
+                .and_then(|()| listing.object_json(id, &space, out));
+            written.map_err(Problem::stdout)?;
+        }
+        let tasks = shared
+            .end(out)
+            .and_then(|()| List::begin(",\"tasks\":", out));
+        let mut tasks = tasks.map_err(Problem::stdout)?;
+        for pid in pids {
+            let task = TaskMemory::open(memory, pid)?;
+            let written = tasks.next(out).and_then(|()| listing.task_json(&task, out));
+            written.map_err(Problem::stdout)?;
+        }
+        let ended = tasks.end(out).and_then(|()| out.write_all(b"}\n"));
+        return ended.and_then(|()| out.flush()).map_err(Problem::stdout);
     }
     if arguments.place.shared.is_some() && objects.is_empty() {
         // Says that there is none.
         arguments.place.only(memory)?;
     }
-    for (id, space) in objects {
-        let mut table = Table::default();
-        let sum = residence(&space, 0..u64::MAX);
-        table.row(head("POSITIONS"));
-        let end = space.areas().last().map_or(0, |area| area.end());
-        table.row(row(
-            &(0..end),
-            "",
-            &format!("shared memory object {id}"),
-            &sum,
-            Tone::Strong,
-        ));
-        if arguments.spans {
-            add_spans(&mut table, memory, &space, 0..u64::MAX);
-        }
-        print(&format!("\n{}", table.render(colored)))?;
+    for (index, pid) in pids.into_iter().enumerate() {
+        let task = TaskMemory::open(memory, pid)?;
+        let gap = if index > 0 { "\n" } else { "" };
+        let written = write!(out, "{gap}").and_then(|()| listing.task_text(&task, out));
+        written.map_err(Problem::stdout)?;
     }
-    Ok(())
+    for id in objects {
+        let space = memory.shared(id)?;
+        let written = writeln!(out).and_then(|()| listing.object_text(id, &space, out));
+        written.map_err(Problem::stdout)?;
+    }
+    out.flush().map_err(Problem::stdout)
 }
 
-fn task_text(
-    memory: &Memory,
-    task: &TaskMemory<'_>,
-    filter: &Filter<'_>,
+/// What a listing shows, and how.
+struct Listing<'a> {
+    memory: &'a Memory,
+    filter: &'a Filter<'a>,
     with_spans: bool,
     colored: bool,
-) -> String {
-    let comm = task.comm().map(|comm| visible(&comm.to_string()));
-    let name = format!("{} {}", task.pid(), comm.unwrap_or_default());
-    let mut text = Tone::Strong.paint(name.trim_end(), colored) + "\n";
-    let mut table = Table::default();
-    table.row(head("ADDRESSES"));
-    let mut sum = Residence::default();
-    for area in task.areas() {
-        let Some(addresses) = filter.cut(&area) else {
-            continue;
+}
+
+/// Takes the rows of a table one by one.
+type Rows<'a> = &'a mut dyn FnMut(Vec<(String, Tone)>) -> io::Result<()>;
+
+impl Listing<'_> {
+    fn task_text(&self, task: &TaskMemory<'_>, out: &mut impl Write) -> io::Result<()> {
+        let comm = task.comm().map(|comm| visible(&comm.to_string()));
+        let name = format!("{} {}", task.pid(), comm.unwrap_or_default());
+        let name = Tone::Strong.paint(name.trim_end(), self.colored);
+        writeln!(out, "{name}")?;
+        self.table(|rows| self.task_rows(task, rows), out)
+    }
+
+    fn object_text(&self, id: u64, space: &AddressSpace, out: &mut impl Write) -> io::Result<()> {
+        let end = space.areas().last().map_or(0, |area| area.end());
+        let what = format!("shared memory object {id}");
+        let sum = residence(space, 0..u64::MAX);
+        let rows = |rows: Rows<'_>| {
+            rows(head("POSITIONS"))?;
+            rows(row(&(0..end), "", &what, &sum, Tone::Strong))?;
+            self.span_rows(space, 0..u64::MAX, rows)
         };
-        let amount = residence(task.space(), addresses.clone());
-        sum.add_all(&amount);
-        let sharing = if area.is_shared { 's' } else { 'p' };
-        let protection = format!("{}{sharing}", area.protection);
-        let kind = visible(&area.kind.to_string());
-        table.row(row(&addresses, &protection, &kind, &amount, Tone::Plain));
-        if with_spans {
-            add_spans(&mut table, memory, task.space(), addresses);
+        self.table(rows, out)
+    }
+
+    /// Makes the rows twice: to know how wide they are, and to write them.
+    fn table(
+        &self,
+        make: impl Fn(Rows<'_>) -> io::Result<()>,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        let mut columns = Columns::default();
+        make(&mut |row| {
+            columns.measure(&row);
+            Ok(())
+        })?;
+        let mut line = String::new();
+        make(&mut |row| {
+            line.clear();
+            columns.append(&row, self.colored, &mut line);
+            out.write_all(line.as_bytes())
+        })
+    }
+
+    fn task_rows(&self, task: &TaskMemory<'_>, rows: Rows<'_>) -> io::Result<()> {
+        rows(head("ADDRESSES"))?;
+        let mut sum = Residence::default();
+        for area in task.areas() {
+            let Some(addresses) = self.filter.cut(&area) else {
+                continue;
+            };
+            let amount = residence(task.space(), addresses.clone());
+            sum.add_all(&amount);
+            let sharing = if area.is_shared { 's' } else { 'p' };
+            let protection = format!("{}{sharing}", area.protection);
+            let kind = visible(&area.kind.to_string());
+            rows(row(&addresses, &protection, &kind, &amount, Tone::Plain))?;
+            self.span_rows(task.space(), addresses, rows)?;
+        }
+        let mut cells = vec![("total".to_owned(), Tone::Strong)];
+        cells.extend(amounts(&sum, "", Tone::Strong));
+        rows(cells)
+    }
+
+    fn span_rows(
+        &self,
+        space: &AddressSpace,
+        addresses: Range<u64>,
+        rows: Rows<'_>,
+    ) -> io::Result<()> {
+        if !self.with_spans {
+            return Ok(());
+        }
+        for span in space.spans(addresses) {
+            let tone = match span.content {
+                Content::Missing => Tone::Bad,
+                _ => Tone::Plain,
+            };
+            let mut cells = vec![
+                (format!("  {}", range_text(&(span.start..span.end))), tone),
+                (ByteSize(span.byte_len()).to_string(), tone),
+            ];
+            cells.extend([(); 7].map(|()| (String::new(), Tone::Plain)));
+            cells.push((format!("  {}", where_text(self.memory, space, span)), tone));
+            rows(cells)?;
+        }
+        Ok(())
+    }
+
+    fn task_json(&self, task: &TaskMemory<'_>, out: &mut impl Write) -> io::Result<()> {
+        let mut sum = Residence::default();
+        let mut areas = List::begin("{\"areas\":", out)?;
+        for area in task.areas() {
+            let Some(addresses) = self.filter.cut(&area) else {
+                continue;
+            };
+            let amount = residence(task.space(), addresses.clone());
+            sum.add_all(&amount);
+            let mut value = area_json(&area);
+            value.insert("start".into(), hex(addresses.start));
+            value.insert("end".into(), hex(addresses.end));
+            value.insert("size".into(), json!(addresses.end - addresses.start));
+            residence_json(&amount, &mut value);
+            areas.next(out)?;
+            self.with_spans_json(value, task.space(), addresses, out)?;
+        }
+        areas.end(out)?;
+        let mut value = Map::new();
+        value.insert("pid".into(), json!(task.pid()));
+        if let Some(comm) = task.comm() {
+            value.insert("comm".into(), json!(comm.to_string()));
+        }
+        value.insert("size".into(), json!(total(&sum)));
+        residence_json(&sum, &mut value);
+        rest_json(&value, out)
+    }
+
+    fn object_json(&self, id: u64, space: &AddressSpace, out: &mut impl Write) -> io::Result<()> {
+        let mut value = Map::new();
+        value.insert("id".into(), json!(id));
+        let sum = residence(space, 0..u64::MAX);
+        value.insert("size".into(), json!(total(&sum)));
+        residence_json(&sum, &mut value);
+        self.with_spans_json(value, space, 0..u64::MAX, out)
+    }
+
+    /// Writes an object, with the spans of a range of addresses if they are asked for.
+    fn with_spans_json(
+        &self,
+        value: Map<String, Value>,
+        space: &AddressSpace,
+        addresses: Range<u64>,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        if !self.with_spans {
+            return write!(out, "{}", Value::Object(value));
+        }
+        let mut spans = List::begin("{\"spans\":", out)?;
+        for span in space.spans(addresses) {
+            spans.next(out)?;
+            write!(
+                out,
+                "{}",
+                Value::Object(span_json(self.memory, space, span))
+            )?;
+        }
+        spans.end(out)?;
+        rest_json(&value, out)
+    }
+}
+
+/// A list in JSON that is written item by item.
+struct List {
+    is_empty: bool,
+}
+
+impl List {
+    fn begin(name: &str, out: &mut impl Write) -> io::Result<Self> {
+        write!(out, "{name}[")?;
+        Ok(Self { is_empty: true })
+    }
+
+    /// Begins an item.
+    fn next(&mut self, out: &mut impl Write) -> io::Result<()> {
+        match std::mem::replace(&mut self.is_empty, false) {
+            true => Ok(()),
+            false => out.write_all(b","),
         }
     }
-    let mut cells = vec![("total".to_owned(), Tone::Strong)];
-    cells.extend(amounts(&sum, "", Tone::Strong));
-    table.row(cells);
-    text += &table.render(colored);
-    text
+
+    fn end(self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(b"]")
+    }
+}
+
+/// Writes the members of an object behind those that are there, and ends it.
+fn rest_json(members: &Map<String, Value>, out: &mut impl Write) -> io::Result<()> {
+    for (name, value) in members {
+        write!(out, ",{}:{value}", json!(name))?;
+    }
+    out.write_all(b"}")
 }
 
 fn head(first: &str) -> Vec<(String, Tone)> {
@@ -181,22 +324,6 @@ fn total(residence: &Residence) -> u64 {
     .fold(residence.here(), u64::saturating_add)
 }
 
-fn add_spans(table: &mut Table, memory: &Memory, space: &AddressSpace, addresses: Range<u64>) {
-    for span in space.spans(addresses) {
-        let tone = match span.content {
-            Content::Missing => Tone::Bad,
-            _ => Tone::Plain,
-        };
-        let mut cells = vec![
-            (format!("  {}", range_text(&(span.start..span.end))), tone),
-            (ByteSize(span.byte_len()).to_string(), tone),
-        ];
-        cells.extend([(); 7].map(|()| (String::new(), Tone::Plain)));
-        cells.push((format!("  {}", where_text(memory, space, span)), tone));
-        table.row(cells);
-    }
-}
-
 /// Says where the bytes of a span are.
 pub(super) fn where_text(memory: &Memory, space: &AddressSpace, span: Span) -> String {
     match span.content {
@@ -243,41 +370,6 @@ fn range_text(addresses: &Range<u64>) -> String {
     format!("{:012x}-{:012x}", addresses.start, addresses.end)
 }
 
-fn task_json(
-    memory: &Memory,
-    task: &TaskMemory<'_>,
-    filter: &Filter<'_>,
-    with_spans: bool,
-) -> Value {
-    let mut sum = Residence::default();
-    let mut areas = Vec::new();
-    for area in task.areas() {
-        let Some(addresses) = filter.cut(&area) else {
-            continue;
-        };
-        let amount = residence(task.space(), addresses.clone());
-        sum.add_all(&amount);
-        let mut value = area_json(&area);
-        value.insert("start".into(), hex(addresses.start));
-        value.insert("end".into(), hex(addresses.end));
-        value.insert("size".into(), json!(addresses.end - addresses.start));
-        residence_json(&amount, &mut value);
-        if with_spans {
-            value.insert("spans".into(), spans_json(memory, task.space(), addresses));
-        }
-        areas.push(Value::Object(value));
-    }
-    let mut value = Map::new();
-    value.insert("pid".into(), json!(task.pid()));
-    if let Some(comm) = task.comm() {
-        value.insert("comm".into(), json!(comm.to_string()));
-    }
-    value.insert("size".into(), json!(total(&sum)));
-    residence_json(&sum, &mut value);
-    value.insert("areas".into(), Value::Array(areas));
-    Value::Object(value)
-}
-
 /// What an area is, without its addresses.
 pub(in super::super) fn area_json(area: &TaskArea) -> Map<String, Value> {
     let mut value = Map::new();
@@ -317,13 +409,6 @@ fn residence_json(residence: &Residence, value: &mut Map<String, Value>) {
     value.extend(fields.map(|(name, count)| (name.to_owned(), count)));
 }
 
-fn spans_json(memory: &Memory, space: &AddressSpace, addresses: Range<u64>) -> Value {
-    space
-        .spans(addresses)
-        .map(|span| Value::Object(span_json(memory, space, span)))
-        .collect()
-}
-
 /// Where the bytes of a span are.
 pub(super) fn span_json(memory: &Memory, space: &AddressSpace, span: Span) -> Map<String, Value> {
     let mut value = Map::new();
@@ -346,7 +431,7 @@ pub(super) fn span_json(memory: &Memory, space: &AddressSpace, span: Span) -> Ma
         }
         Content::File { id, offset } => {
             put("in", json!("file"));
-            let path = memory.files().path(id).map(ToString::to_string);
+            let path = memory.files().path(id).map(|path| path.to_string());
             put("path", json!(path));
             put("offset", json!(offset));
         }

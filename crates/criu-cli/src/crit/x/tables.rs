@@ -1,7 +1,7 @@
 //! Answers as tables.
 
 use std::fmt::Display;
-use std::io::{self, stdout};
+use std::io::{self, Write, stdout};
 
 use criu_inspect::explore::{
     Capabilities, Credentials, Mount, MountNamespace, Namespace, Network, PendingSignal, Socket,
@@ -269,13 +269,13 @@ pub(super) fn networks(networks: &Vec<Network>, out: Out<'_>) -> io::Result<()> 
     Ok(())
 }
 
-pub(super) fn environment(tasks: &Vec<TaskStrings>, out: Out<'_>) -> io::Result<()> {
+pub(super) fn environment(tasks: &Vec<TaskStrings>, out: &mut impl Write) -> io::Result<()> {
     for task in tasks {
-        out.extend_from_slice(format!("{}\n", task.pid).as_bytes());
+        writeln!(out, "{}", task.pid)?;
         for variable in task.iter() {
-            out.push(b'\t');
-            out.extend_from_slice(variable);
-            out.push(b'\n');
+            out.write_all(b"\t")?;
+            out.write_all(variable)?;
+            out.write_all(b"\n")?;
         }
     }
     Ok(())

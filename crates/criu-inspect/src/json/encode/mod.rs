@@ -128,7 +128,7 @@ pub fn encode_message(
     options: EncodeOptions,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    let mut json = Json::new(json);
+    let mut json = Json::of_slice(json);
     let mut encoder = MessageEncoder::new(options);
     let mut encoded = Vec::new();
     encoder

@@ -1,6 +1,7 @@
-//! Makes the image sets under `fixtures/`: `criu-testkit-fixtures [--chains] DIRECTORY [SET...]`. Run by
+//! Makes the image sets under `fixtures/`: `criu-testkit-fixtures [--chains] [--recode CRIT] DIRECTORY [SET...]`. Run by
 //! `cargo xtask fixtures`; with `--chains`, which makes chains of incremental dumps and nothing else, in a guest whose
-//! kernel tracks memory changes.
+//! kernel tracks memory changes. With `--recode`, every image goes through JSON and back by that `crit` before anything
+//! is restored from it.
 //!
 //! Each set is the dump of one test process by a real CRIU, which is then also restored and asked whether it survived,
 //! so that no fixture shows a checkpoint that does not work.
@@ -30,15 +31,26 @@ const LEFT_OUT: &[&str] = &[
 ];
 
 fn main() -> ExitCode {
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    let chains = arguments.first().is_some_and(|first| first == "--chains");
-    if chains {
-        arguments.remove(0);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut rest = arguments.as_slice();
+    let (mut chains, mut crit) = (false, None);
+    loop {
+        rest = match rest {
+            [option, rest @ ..] if option == "--chains" => {
+                chains = true;
+                rest
+            }
+            [option, program, rest @ ..] if option == "--recode" => {
+                crit = Some(Path::new(program));
+                rest
+            }
+            _ => break,
+        };
     }
-    let Some((directory, wanted)) = arguments.split_first() else {
+    let Some((directory, wanted)) = rest.split_first() else {
         let _ = writeln!(
             io::stderr(),
-            "usage: criu-testkit-fixtures [--chains] DIRECTORY [SET...]"
+            "usage: criu-testkit-fixtures [--chains] [--recode CRIT] DIRECTORY [SET...]"
         );
         return ExitCode::from(2);
     };
@@ -59,7 +71,7 @@ fn main() -> ExitCode {
             say(&format!("{series}/{}: {}", set.name, set.about));
             let place = directory.join(&series);
             // The testkit panics where something goes wrong; the other sets shall be made all the same.
-            if std::panic::catch_unwind(|| make(&criu, set, &place)).is_err() {
+            if std::panic::catch_unwind(|| make(&criu, set, &place, crit)).is_err() {
                 failed.push(format!("{series}/{}", set.name));
                 for name in set.directories() {
                     let _ = fs::remove_dir_all(place.join(name));
@@ -80,7 +92,7 @@ fn main() -> ExitCode {
 }
 
 /// Dumps, restores, asks, and keeps the images.
-fn make(criu: &CriuUnderTest, set: &Set, place: &Path) {
+fn make(criu: &CriuUnderTest, set: &Set, place: &Path, crit: Option<&Path>) {
     let scratch = TempDir::new();
     // Beside each other, as the link from a dump to the one before it is relative.
     let rounds: Vec<PathBuf> = set
@@ -123,6 +135,11 @@ fn make(criu: &CriuUnderTest, set: &Set, place: &Path) {
             "criu cpuinfo dump failed"
         );
     }
+    if let Some(crit) = crit {
+        for images in &rounds {
+            recode(crit, images);
+        }
+    }
     if set.after == After::Restore {
         process.reap();
         let root = process.root().map(|root| root.display().to_string());
@@ -142,6 +159,55 @@ fn make(criu: &CriuUnderTest, set: &Set, place: &Path) {
             keep(images, &place.join(name));
         }
     }
+}
+
+/// Puts in the place of every image what `crit` makes of its JSON text, compact and indented in turns.
+fn recode(crit: &Path, images: &Path) {
+    let names = fs::read_dir(images).and_then(|entries| {
+        let names = entries.map(|entry| Ok(entry?.path()));
+        names.collect::<io::Result<Vec<PathBuf>>>()
+    });
+    let names = names.unwrap_or_else(|error| panic!("cannot list the images: {error}"));
+    let mut count = 0;
+    for image in names.iter().filter(|name| name.is_file()) {
+        let run = |arguments: &[&str]| {
+            let output = Command::new(crit)
+                .args(arguments)
+                .stdin(Stdio::null())
+                .output();
+            output.unwrap_or_else(|error| panic!("cannot run {}: {error}", crit.display()))
+        };
+        let (text, again) = (images.join("text.json"), images.join("again.img"));
+        let paths = [image, &text, &again].map(|path| path.display().to_string());
+        let [image_path, text_path, again_path] = paths.each_ref().map(String::as_str);
+        let mut arguments = vec!["decode", "-i", image_path, "-o", text_path];
+        if count % 2 == 1 {
+            arguments.push("--pretty");
+        }
+        let decoded = run(&arguments);
+        if !decoded.status.success() {
+            // Pages, and the output of other programs.
+            let is_raw = String::from_utf8_lossy(&decoded.stderr).contains("Unknown magic");
+            let is_short = fs::metadata(image).is_ok_and(|image| image.len() < 4);
+            let is_log = LEFT_OUT.iter().any(|name| image.ends_with(name));
+            assert!(
+                is_raw || is_short || is_log,
+                "{image_path}: {}",
+                String::from_utf8_lossy(&decoded.stderr)
+            );
+            continue;
+        }
+        let encoded = run(&["encode", "-i", text_path, "-o", again_path]);
+        assert!(
+            encoded.status.success(),
+            "{image_path}: {}",
+            String::from_utf8_lossy(&encoded.stderr)
+        );
+        let replaced = fs::remove_file(&text).and_then(|()| fs::rename(&again, image));
+        replaced.unwrap_or_else(|error| panic!("cannot replace {image_path}: {error}"));
+        count += 1;
+    }
+    assert!(count > 1, "{count} images in {}", images.display());
 }
 
 /// With a pre-dump into every directory but the last.
