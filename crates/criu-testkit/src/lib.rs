@@ -28,7 +28,6 @@ pub mod synthetic;
 mod temp_dir;
 
 pub use binaries::{fake_criu_binary, fixtures_binary, target_binary};
-pub use binaries::{fake_criu_binary, target_binary};
 pub use certificates::{CertificateAuthority, CertificateFiles, Validity};
 pub use criu_under_test::CriuUnderTest;
 pub use fake_criu::{FakeCriu, Step};
