@@ -12,7 +12,7 @@ use crate::message::Host;
 use crate::mode::Mode;
 use crate::policy::Verdict;
 use crate::preflight::Report;
-use crate::source::RoundReport;
+use crate::report::RoundReport;
 use crate::units::microseconds;
 
 /// Something that happened in a migration.

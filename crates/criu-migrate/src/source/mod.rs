@@ -9,7 +9,6 @@
 mod hand_over;
 mod moving;
 mod post_copy;
-mod report;
 mod rounds;
 mod stop_and_copy;
 
@@ -28,6 +27,7 @@ use crate::message::{Host, Message, Needs, Offer};
 use crate::mode::{Abilities, Chosen, Mode, choose};
 use crate::policy::{Decision, Limits, OnDivergence};
 use crate::preflight::{self, Check, Facts, Report};
+use crate::report::{Failed, Fate, NotSent, Sent};
 use crate::source::moving::Moving;
 use crate::source::rounds::{NO_ROUNDS, Rounding, Rounds};
 use crate::staging::Staging;
@@ -35,9 +35,6 @@ use crate::timing::Timing;
 use crate::transport::Transport;
 use crate::tunnel::{Plan, Tunnel};
 use crate::watch::{Happening, Watch};
-
-pub(crate) use report::Failed;
-pub use report::{Fate, NotSent, RoundReport, Sent};
 
 /// Sends a process tree away.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use criu::{Criu, Dump, DumpOutcome, Hooks};
 
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::report::{Failed, Fate};
 use crate::source::hand_over::Copied;
-use crate::source::report::{Failed, Fate};
 use crate::source::rounds::Rounds;
 use crate::staging::Staging;
 use crate::timing::Timing;

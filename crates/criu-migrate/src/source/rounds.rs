@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::message::Message;
 use crate::page_stream::Pagemaps;
 use crate::policy::{Decision, Limits, Reason, Round, Verdict, decide};
-use crate::source::report::RoundReport;
+use crate::report::RoundReport;
 use crate::source::{asked, open_pages};
 use crate::staging::Staging;
 use crate::timing::Timing;
