@@ -43,6 +43,11 @@ pub(crate) const NEEDED: &[Needed] = &[
         purpose: "tests send signals with it",
     },
     Needed {
+        program: "rsync",
+        package: "rsync",
+        purpose: "migrations bring files along with it",
+    },
+    Needed {
         program: "python3",
         package: "python3",
         purpose: "runs Python CRIT, the oracle",

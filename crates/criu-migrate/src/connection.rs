@@ -121,6 +121,7 @@ pub(crate) struct Connection {
     /// Taken on drop, before the threads are waited for.
     arrivals: Option<Receiver<Result<Arrival>>>,
     pages: Option<Receiver<Chunk>>,
+    files: Option<Receiver<Chunk>>,
     beating: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -154,6 +155,7 @@ impl Connection {
         }));
         let (arrivals_in, arrivals) = sync_channel(QUEUE_FRAMES);
         let (pages_in, pages) = sync_channel(QUEUE_FRAMES);
+        let (files_in, files) = sync_channel(QUEUE_FRAMES);
         let (beating, stop_beating) = channel::<()>();
         let mut connection = Self {
             party,
@@ -163,6 +165,7 @@ impl Connection {
             outgoing: outgoing.clone(),
             arrivals: Some(arrivals),
             pages: Some(pages),
+            files: Some(files),
             beating: Some(beating),
             threads: Vec::new(),
         };
@@ -183,7 +186,7 @@ impl Connection {
                 .spawn(work)
                 .map_err(Error::io("start a thread"))
         };
-        let listen = Box::new(move || listener.listen(&arrivals_in, &pages_in));
+        let listen = Box::new(move || listener.listen(&arrivals_in, &pages_in, &files_in));
         connection.threads.push(spawn("listen", listen)?);
         let keep_beating = Box::new(move || {
             while stop_beating.recv_timeout(beat) == Err(RecvTimeoutError::Timeout) {
@@ -194,6 +197,10 @@ impl Connection {
         });
         connection.threads.push(spawn("beat", keep_beating)?);
         Ok(connection)
+    }
+
+    pub(crate) fn party(&self) -> Party {
+        self.party
     }
 
     /// Who is at the other end.
@@ -220,6 +227,15 @@ impl Connection {
     /// Takes the queue of the pages channel; there is only one.
     pub(crate) fn take_pages(&mut self) -> Option<Receiver<Chunk>> {
         self.pages.take()
+    }
+
+    /// Takes the queue of the files channel, to be put back when a conversation on it is over.
+    pub(crate) fn take_files(&mut self) -> Option<Receiver<Chunk>> {
+        self.files.take()
+    }
+
+    pub(crate) fn put_files(&mut self, files: Receiver<Chunk>) {
+        self.files = Some(files);
     }
 
     /// Says a message, if it is its turn.
@@ -345,6 +361,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.arrivals = None;
         self.pages = None;
+        self.files = None;
         self.beating = None;
         self.outgoing.bell().ring();
         for thread in self.threads.drain(..) {
@@ -406,7 +423,12 @@ struct Listener {
 }
 
 impl Listener {
-    fn listen(mut self, arrivals: &SyncSender<Result<Arrival>>, pages: &SyncSender<Chunk>) {
+    fn listen(
+        mut self,
+        arrivals: &SyncSender<Result<Arrival>>,
+        pages: &SyncSender<Chunk>,
+        files: &SyncSender<Chunk>,
+    ) {
         loop {
             let heard = self.frame().and_then(|frame| match frame {
                 Frame::Control(bytes) => {
@@ -433,6 +455,18 @@ impl Listener {
                 }
                 Frame::End(Channel::Pages) => {
                     let _ = pages.send(Chunk::End);
+                    Ok(None)
+                }
+                Frame::Data(Channel::Files, bytes) => {
+                    let _ = files.send(Chunk::Data(bytes));
+                    Ok(None)
+                }
+                Frame::Zeros(Channel::Files, count) => {
+                    let _ = files.send(Chunk::Zeros(count));
+                    Ok(None)
+                }
+                Frame::End(Channel::Files) => {
+                    let _ = files.send(Chunk::End);
                     Ok(None)
                 }
             });

@@ -12,12 +12,16 @@
 //!    ▼
 //! Committing ──D committed──▶ Over
 //!
+//! Accepted ──S open-sync──▶ Syncing ──D synced──▶ Accepted
+//! Copying ──S open-sync──▶ SyncingLast ──D synced──▶ Copying
+//!
 //! abort (S or D) ─▶ Over, from every state but: Opening; and Committing, where only D may say it
 //! ```
 
 use std::fmt;
 
 use crate::message::Message;
+use crate::sync::Pass;
 
 /// One of the two sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -60,10 +64,14 @@ pub enum Stage {
     Offered,
     /// The destination accepts.
     Accepted,
+    /// The destination accepts, and files are copied while the tree runs.
+    Syncing,
     /// The source wants a page server.
     PageServerAsked,
     /// Pages and images are copied: the tree runs until the dump has frozen it.
     Copying,
+    /// Files are copied while the tree is frozen.
+    SyncingLast,
     /// Everything is on the destination, which restores; the tree is frozen on the source.
     Restoring,
     /// The tree is frozen on both sides.
@@ -76,12 +84,14 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Opening,
         Self::Offered,
         Self::Accepted,
+        Self::Syncing,
         Self::PageServerAsked,
         Self::Copying,
+        Self::SyncingLast,
         Self::Restoring,
         Self::Held,
         Self::Committing,
@@ -99,6 +109,14 @@ impl Stage {
             (Self::Opening, Source, Message::Offer(_)) => Self::Offered,
             (Self::Offered, Destination, Message::Accept(_)) => Self::Accepted,
             (Self::Offered, Destination, Message::Refuse { .. }) => Self::Over,
+            (Self::Accepted, Source, Message::OpenSync { pass, .. }) if *pass == Pass::First => {
+                Self::Syncing
+            }
+            (Self::Syncing, Destination, Message::Synced) => Self::Accepted,
+            (Self::Copying, Source, Message::OpenSync { pass, .. }) if *pass == Pass::Last => {
+                Self::SyncingLast
+            }
+            (Self::SyncingLast, Destination, Message::Synced) => Self::Copying,
             (Self::Accepted, Source, Message::OpenPages) => Self::PageServerAsked,
             (Self::PageServerAsked, Destination, Message::PagesReady) => Self::Copying,
             (Self::Copying, Source, Message::Image { .. }) => Self::Copying,
@@ -123,8 +141,10 @@ impl fmt::Display for Stage {
             Self::Opening => "opening the conversation",
             Self::Offered => "offering the tree",
             Self::Accepted => "preparing the copy",
+            Self::Syncing => "copying files",
             Self::PageServerAsked => "starting the page server",
             Self::Copying => "copying",
+            Self::SyncingLast => "copying the last changes of files",
             Self::Restoring => "restoring",
             Self::Held => "handing over",
             Self::Committing => "committing",
@@ -173,6 +193,7 @@ pub(crate) fn one_of_each() -> Vec<Message> {
         resident_bytes: 0,
         files: Vec::new(),
         processor: Vec::new(),
+        sync: Vec::new(),
     };
     let reason = || "because".to_owned();
     vec![
@@ -181,6 +202,15 @@ pub(crate) fn one_of_each() -> Vec<Message> {
         Message::Refuse { reason: reason() },
         Message::OpenPages,
         Message::PagesReady,
+        Message::OpenSync {
+            path: "/srv".into(),
+            pass: Pass::First,
+        },
+        Message::OpenSync {
+            path: "/srv".into(),
+            pass: Pass::Last,
+        },
+        Message::Synced,
         Message::Image {
             name: "core-1.img".into(),
             len_bytes: 1,
@@ -208,6 +238,14 @@ mod tests {
         (Stage::Accepted, S, "open-pages", Stage::PageServerAsked),
         (Stage::Accepted, S, "abort", Stage::Over),
         (Stage::Accepted, D, "abort", Stage::Over),
+        (Stage::Accepted, S, "open-sync first", Stage::Syncing),
+        (Stage::Syncing, D, "synced", Stage::Accepted),
+        (Stage::Syncing, S, "abort", Stage::Over),
+        (Stage::Syncing, D, "abort", Stage::Over),
+        (Stage::Copying, S, "open-sync last", Stage::SyncingLast),
+        (Stage::SyncingLast, D, "synced", Stage::Copying),
+        (Stage::SyncingLast, S, "abort", Stage::Over),
+        (Stage::SyncingLast, D, "abort", Stage::Over),
         (Stage::PageServerAsked, D, "pages-ready", Stage::Copying),
         (Stage::PageServerAsked, S, "abort", Stage::Over),
         (Stage::PageServerAsked, D, "abort", Stage::Over),
@@ -230,8 +268,14 @@ mod tests {
         for stage in Stage::ALL {
             for speaker in [S, D] {
                 for message in one_of_each() {
+                    let said = match &message {
+                        Message::OpenSync { pass, .. } => {
+                            format!("open-sync {}", format!("{pass:?}").to_lowercase())
+                        }
+                        message => message.name().to_owned(),
+                    };
                     let legal = LEGAL.iter().find(|(from, who, name, _)| {
-                        (*from, *who, *name) == (stage, speaker, message.name())
+                        (*from, *who, *name) == (stage, speaker, said.as_str())
                     });
                     let expected = match legal {
                         Some((.., to)) => Ok(*to),

@@ -17,6 +17,7 @@ use crate::host;
 use crate::message::{Message, Offer};
 use crate::preflight::{self, Checks, Enforcement};
 use crate::staging::{Intake, IntakeError, Staging};
+use crate::sync::Landing;
 use crate::timing::Timing;
 use crate::transport::Transport;
 use crate::tree::{Tree, exists};
@@ -38,6 +39,9 @@ pub struct Destination {
     pub work_dir: PathBuf,
     /// Most bytes that memory and images may take there; what is free if that is less.
     pub limit_bytes: u64,
+    /// Places where a source may put files that come along, with all below them, as the tree sees them: none
+    /// unless said, since a source that names a wrong path would replace and delete what is there.
+    pub allow_sync: Vec<PathBuf>,
     /// What is compared before a tree is accepted.
     pub checks: Checks,
     /// How long to wait for the source.
@@ -62,6 +66,7 @@ impl Destination {
             restore,
             work_dir: std::env::temp_dir(),
             limit_bytes: u64::MAX,
+            allow_sync: Vec::new(),
             checks: Checks::default(),
             timing: Timing::default(),
         }
@@ -126,16 +131,29 @@ impl Destination {
             None => self.difference(&offer)?,
             obstacle => obstacle,
         };
-        if let Some(reason) = obstacle {
-            let said = reason.clone();
-            connection.say(&Message::Refuse { reason })?;
-            return Err(Error::Refused { reason: said });
-        }
+        let root = self.restore.root.clone().unwrap_or_else(|| "/".into());
+        let landing = match obstacle {
+            None => Landing::prepare(&root, &self.allow_sync, &offer.sync, watch),
+            Some(reason) => Err(reason),
+        };
+        let mut landing = match landing {
+            Ok(landing) => landing,
+            Err(reason) => {
+                let said = reason.clone();
+                connection.say(&Message::Refuse { reason })?;
+                return Err(Error::Refused { reason: said });
+            }
+        };
         watch.tell(Happening::Agreed { host: offer.host });
         connection.say(&Message::Accept(Box::new(ours)))?;
-        match connection.hear("its next step", self.timing.answer, watch)? {
-            Message::OpenPages => {}
-            message => return Err(out_of_turn(&message).into()),
+        loop {
+            match connection.hear("its next step", self.timing.answer, watch)? {
+                Message::OpenSync { path, pass } => {
+                    landing.receive(connection, &path, pass, staging.path(), SYNC)?;
+                }
+                Message::OpenPages => break,
+                message => return Err(out_of_turn(&message).into()),
+            }
         }
 
         let pages = connection.take_pages().ok_or(Error::Misuse {
@@ -150,7 +168,7 @@ impl Destination {
         drop(server);
         connection.say(&Message::PagesReady)?;
 
-        let images = self.take_images(connection, &staging, room_bytes, watch)?;
+        let images = self.take_images(connection, &staging, &mut landing, room_bytes, watch)?;
         // The source has CRIU's word that every page arrived; what is left is to write and to exit.
         let stored = tunnel.wait_end(self.timing.answer);
         if tunnel.is_over_budget() {
@@ -195,6 +213,8 @@ impl Destination {
                     // source be told to resume its copy.
                     if let Err(error) = tree.kill() {
                         connection.break_off();
+                        // Its files stay with it.
+                        landing.keep();
                         return Err(error);
                     }
                 }
@@ -207,6 +227,7 @@ impl Destination {
                 });
             }
         };
+        landing.keep();
         watch.tell(Happening::Running { pid });
         // The tree runs whether this arrives or not; the source's copy stays stopped until it knows.
         let _ = connection.say(&Message::Committed { pid });
@@ -243,6 +264,7 @@ impl Destination {
         &self,
         connection: &mut Connection,
         staging: &Staging,
+        landing: &mut Landing,
         room_bytes: u64,
         watch: &Watch,
     ) -> Result<u64> {
@@ -266,6 +288,10 @@ impl Destination {
                     intake.complete(images).map_err(failed)?;
                     return Ok(images);
                 }
+                Arrival::Message(Message::OpenSync { path, pass }) => {
+                    landing.receive(connection, &path, pass, staging.path(), SYNC)?;
+                    Ok(())
+                }
                 Arrival::Message(message) => return Err(out_of_turn(&message).into()),
                 Arrival::Image(Chunk::Data(bytes)) => intake.add(&bytes),
                 Arrival::Image(Chunk::Zeros(count)) => intake.add_zeros(count),
@@ -278,6 +304,8 @@ impl Destination {
 
 /// How long to wait for the source to close after the last word.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// For files that come along; the source knows how long that may take, and its silence is noticed.
+const SYNC: Duration = Duration::from_secs(1 << 32);
 /// How many ids or files a refusal names.
 const NAMED: usize = 8;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::conversation::{OutOfTurn, Party};
 use crate::frame::FrameError;
+use crate::sync::SyncProblem;
 
 /// The result of an operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -84,6 +85,15 @@ pub enum Error {
         peer: Party,
         /// What is wrong with it.
         problem: ImageProblem,
+    },
+
+    /// Files could not be brought along.
+    #[error("{path} cannot be brought along: {problem}")]
+    Sync {
+        /// Which.
+        path: String,
+        /// Why not.
+        problem: SyncProblem,
     },
 
     /// The destination does not take the tree; nothing was touched.

@@ -9,7 +9,7 @@
 //!
 //! frame:
 //!   0      kind       1 control   2 data   3 zeros   4 end   5 beat
-//!   1      channel    0 none      1 pages  2 image
+//!   1      channel    0 none      1 pages  2 image  3 files
 //!   2..4   zero
 //!   4..8   length of what follows
 //!   8..    control: a message as JSON; data: bytes; zeros: a u64, how many zero bytes stand here;
@@ -43,6 +43,8 @@ pub enum Channel {
     Pages,
     /// The image file announced last, from the source to the destination.
     Image,
+    /// The conversation of the two rsyncs, in both directions.
+    Files,
 }
 
 impl Channel {
@@ -50,6 +52,7 @@ impl Channel {
         match self {
             Self::Pages => 1,
             Self::Image => 2,
+            Self::Files => 3,
         }
     }
 
@@ -57,6 +60,7 @@ impl Channel {
         match number {
             1 => Some(Self::Pages),
             2 => Some(Self::Image),
+            3 => Some(Self::Files),
             _ => None,
         }
     }
@@ -67,6 +71,7 @@ impl fmt::Display for Channel {
         f.write_str(match self {
             Self::Pages => "pages",
             Self::Image => "image",
+            Self::Files => "files",
         })
     }
 }
@@ -337,7 +342,7 @@ mod tests {
         assert_eq!(header(6, 0, 0, 0), Err(FrameError::Kind(6)));
         let channel = |kind, channel| Err(FrameError::Channel { kind, channel });
         assert_eq!(header(1, 1, 0, 2), channel(1, 1));
-        assert_eq!(header(2, 3, 0, 2), channel(2, 3));
+        assert_eq!(header(2, 9, 0, 2), channel(2, 9));
         assert_eq!(header(5, 2, 0, 0), channel(5, 2));
         assert_eq!(header(5, 0, 9, 0), Err(FrameError::Reserved(9)));
         for (kind, channel, length) in [

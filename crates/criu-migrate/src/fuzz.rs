@@ -105,6 +105,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let texts = [
         r#"{"say":"offer","host":{"name":"a","architecture":"x86_64","kernel":"6","page_size_bytes":4096,"criu":"4.3"},"needs":{"file_locks":true},"pids":[5],"resident_bytes":1}"#,
         r#"{"say":"accept","name":"a","architecture":"x86_64","kernel":"6","page_size_bytes":4096,"criu":"4.3"}"#,
+        r#"{"say":"open-sync","path":"/srv/../etc","pass":"first"}"#,
+        r#"{"say":"synced"}"#,
         r#"{"say":"open-pages"}"#,
         r#"{"say":"pages-ready"}"#,
         r#"{"say":"image","name":"../core-1.img","len_bytes":7}"#,
@@ -171,9 +173,10 @@ mod tests {
         let seeds = seeds();
         let conversation = seeds.last().unwrap();
         let frames = frames(&conversation[PREAMBLE_BYTES..]);
-        assert_eq!(frames.len(), 11 * 5);
+        assert_eq!(frames.len(), 13 * 5);
         let mut stage = Stage::Opening;
-        let turns = [0, 1, 0, 1, 0, 0, 1, 0, 1].map(|n| [Party::Source, Party::Destination][n]);
+        let turns =
+            [0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1].map(|n| [Party::Source, Party::Destination][n]);
         for (frame, speaker) in frames.iter().step_by(5).zip(turns) {
             let Frame::Control(body) = frame else {
                 panic!("{frame:?}");

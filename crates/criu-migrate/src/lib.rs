@@ -34,6 +34,7 @@
 //! - [`Source`] and [`Destination`] are the two sides; [`Watch`] sees their [`Event`]s and calls them off.
 //! - [`transport`] has the ways to the other host; [`Timing`] how long each side waits.
 //! - [`Message`] and [`Stage`] are the conversation, [`frame`] its wire form.
+//! - [`sync`] brings files along, by rsync over the same connection.
 //! - [`preflight`] compares the two sides before anything is touched.
 //! - [`policy`] decides after each round of pre-copy. It stands by itself: rounds are not made yet.
 //!
@@ -53,6 +54,7 @@ pub mod preflight;
 mod source;
 mod sparse;
 mod staging;
+pub mod sync;
 mod timing;
 pub mod transport;
 mod tree;

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::preflight::FileSeen;
+use crate::sync::{Pass, SyncPath};
 
 /// A control message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,15 @@ pub enum Message {
     OpenPages,
     /// Destination: the page server is there.
     PagesReady,
+    /// Source: an rsync that sends this path follows on the files channel.
+    OpenSync {
+        /// One of the offer's paths.
+        path: String,
+        /// Whether the tree still runs.
+        pass: Pass,
+    },
+    /// Destination: the rsync here has ended well.
+    Synced,
     /// Source: the bytes of this image follow on the image channel.
     Image {
         /// The file's name.
@@ -75,6 +85,9 @@ pub struct Offer {
     /// The features of the source's processor, in CRIU's own image form; empty if it cannot tell them.
     #[serde(default)]
     pub processor: Vec<u8>,
+    /// Files the tree takes along.
+    #[serde(default)]
+    pub sync: Vec<SyncPath>,
 }
 
 /// A machine and its CRIU.
@@ -155,6 +168,8 @@ impl Message {
             Self::Refuse { .. } => "refuse",
             Self::OpenPages => "open-pages",
             Self::PagesReady => "pages-ready",
+            Self::OpenSync { .. } => "open-sync",
+            Self::Synced => "synced",
             Self::Image { .. } => "image",
             Self::Complete { .. } => "complete",
             Self::Restored { .. } => "restored",

@@ -173,7 +173,7 @@ pub(crate) fn files_of(pids: impl IntoIterator<Item = i32>) -> Vec<FileSeen> {
 }
 
 /// Whether the flags in a descriptor's `fdinfo`, octal, have access mode `O_RDONLY`.
-fn is_read_only(info: &str) -> bool {
+pub(crate) fn is_read_only(info: &str) -> bool {
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
     let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
     flags.is_some_and(|flags| flags & 0o3 == 0)

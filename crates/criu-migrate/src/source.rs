@@ -28,6 +28,7 @@ use crate::host;
 use crate::message::{Message, Needs, Offer};
 use crate::preflight;
 use crate::staging::{Piece, SparseReader, Staging};
+use crate::sync::Departure;
 use crate::timing::Timing;
 use crate::transport::Transport;
 use crate::tree::{Tree, has_own_pid_namespace};
@@ -42,6 +43,8 @@ pub struct Source {
     pub criu: Criu,
     /// How the tree is dumped. Where to and what becomes of it is decided here.
     pub dump: Dump,
+    /// Paths that come along, as the tree sees them; see [`crate::sync`].
+    pub sync: Vec<PathBuf>,
     /// Where the images other than memory lie for a moment, in a private directory.
     pub work_dir: PathBuf,
     /// How long to wait for the destination.
@@ -143,6 +146,7 @@ impl Source {
         Self {
             criu,
             dump,
+            sync: Vec::new(),
             work_dir: std::env::temp_dir(),
             timing: Timing::default(),
         }
@@ -200,7 +204,7 @@ impl Source {
             peer: connection.peer_name().to_owned(),
         });
         let prepared = self.prepare(&mut connection, pid, watch);
-        let (staging, tunnel, theirs) = match prepared {
+        let (staging, tunnel, theirs, departure) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 let stage = connection.reached();
@@ -219,6 +223,7 @@ impl Source {
             timing: &self.timing,
             staging: &staging,
             tunnel: &tunnel,
+            departure: departure.as_ref(),
             pid,
             frozen_since: None,
             stopped_before: BTreeSet::new(),
@@ -294,13 +299,19 @@ impl Source {
         connection: &mut Connection,
         pid: i32,
         watch: &Watch,
-    ) -> Result<(Staging, Tunnel, std::os::fd::OwnedFd)> {
+    ) -> Result<(Staging, Tunnel, std::os::fd::OwnedFd, Option<Departure>)> {
         if self.dump.shell_job {
             return Err(Error::Misuse {
                 problem: "a shell's job cannot move: its terminal and session stay here",
             });
         }
         let tree = Tree::of(pid).map_err(Error::io(format!("look at process {pid}")))?;
+        let departure = Departure::of_process(pid, &self.sync)?;
+        let comes_along = |file: &preflight::FileSeen| {
+            departure.as_ref().is_some_and(|all| all.covers(&file.path))
+        };
+        let mut files = preflight::files_of(tree.pids());
+        files.retain(|file| !comes_along(file));
         let offer = Offer {
             host: host::here(&self.criu)?,
             needs: Needs::of_dump(&self.dump),
@@ -309,7 +320,10 @@ impl Source {
                 false => tree.pids().collect(),
             },
             resident_bytes: tree.resident_bytes(),
-            files: preflight::files_of(tree.pids()),
+            files,
+            sync: departure
+                .as_ref()
+                .map_or_else(Vec::new, |all| all.offered().to_vec()),
             processor: preflight::processor_here(&self.criu, &self.work_dir)?,
         };
         drop(tree);
@@ -318,6 +332,9 @@ impl Source {
             Message::Accept(host) => watch.tell(Happening::Agreed { host: *host }),
             Message::Refuse { reason } => return Err(Error::Refused { reason }),
             message => return Err(out_of_turn(&message).into()),
+        }
+        if let Some(departure) = &departure {
+            departure.first_pass(connection, watch)?;
         }
         connection.say(&Message::OpenPages)?;
         match connection.hear("its page server", self.timing.answer, watch)? {
@@ -332,7 +349,7 @@ impl Source {
         let answers = 1 << 20;
         let (tunnel, theirs) = Tunnel::start(connection.outgoing(), pages, watch, answers)?;
         self.dump.images = staging.open()?.into();
-        Ok((staging, tunnel, theirs))
+        Ok((staging, tunnel, theirs, departure))
     }
 }
 
@@ -381,6 +398,7 @@ struct Holding<'a> {
     timing: &'a Timing,
     staging: &'a Staging,
     tunnel: &'a Tunnel,
+    departure: Option<&'a Departure>,
     pid: i32,
     frozen_since: Option<Instant>,
     /// Tasks that were stopped before all this, and are to stay so.
@@ -429,6 +447,10 @@ impl Holding<'_> {
         });
         let looking = Error::io(format!("look at process {}", self.pid));
         let tree = Tree::of(self.pid).map_err(looking)?;
+        if let Some(departure) = self.departure {
+            let within = self.timing.restore;
+            departure.last_pass(self.connection, tree.pids(), within, self.watch)?;
+        }
         let mut copied = Copied::default();
         for (name, len_bytes) in self.staging.images()? {
             self.connection.check(self.watch)?;

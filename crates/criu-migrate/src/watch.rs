@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::conversation::Stage;
 use crate::message::Host;
+use crate::sync::Pass;
 
 /// Something that happened in a migration.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,6 +37,26 @@ pub enum Happening {
     Agreed {
         /// The other side.
         host: Host,
+    },
+    /// Files are on the destination as they are on the source now.
+    Synced {
+        /// Which.
+        path: String,
+        /// Whether the tree still ran.
+        pass: Pass,
+        /// Bytes of rsync's conversation that this side sent.
+        sent_bytes: u64,
+    },
+    /// Files brought along were removed again, since the tree did not come.
+    SyncRemoved {
+        /// Which.
+        path: String,
+    },
+    /// Files brought along remain although the tree did not come: there were files in that place before,
+    /// which are as on the source now.
+    SyncRemains {
+        /// Which.
+        path: String,
     },
     /// CRIU begins to freeze the tree.
     Freezing,

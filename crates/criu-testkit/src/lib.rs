@@ -6,12 +6,13 @@
 //! * [`FakeCriu`]: an executable that speaks CRIU's worker protocol by a script, right or wrong.
 //! * [`ResourceSnapshot`]: file descriptors, children and zombies before and after.
 //! * [`synthetic`]: images made byte by byte.
-//! * [`Subreaper`], [`NetworkNamespace`], [`TempDir`]: what those stand on.
+//! * [`Subreaper`], [`NetworkNamespace`], [`BindMount`], [`TempDir`]: what those stand on.
 //!
 //! Everything here panics where a library would return an error: a test has no better answer. Nothing here depends on
 //! the crates it tests.
 
 mod binaries;
+mod bind_mount;
 mod criu_under_test;
 mod fake_criu;
 mod network;
@@ -26,6 +27,7 @@ pub mod synthetic;
 mod temp_dir;
 
 pub use binaries::{fake_criu_binary, target_binary};
+pub use bind_mount::BindMount;
 pub use criu_under_test::CriuUnderTest;
 pub use fake_criu::{FakeCriu, Step};
 pub use network::NetworkNamespace;

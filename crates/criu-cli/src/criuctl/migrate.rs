@@ -30,8 +30,8 @@ use super::report::Problem;
 Or with one command on the source, over ssh:
   criuctl migrate send 4711 --over 'ssh root@there criuctl migrate receive --stdio'
 
-The files the processes use have to be there under the same names, and their process ids have to be free
-there: a tree in a pid namespace of its own brings its ids along.")]
+The files the processes use have to be there under the same names, or come along (--sync); their process ids
+have to be free there: a tree in a pid namespace of its own brings its ids along.")]
 pub(super) enum Verb {
     Receive(Box<receive::Arguments>),
     Send(Box<send::Arguments>),

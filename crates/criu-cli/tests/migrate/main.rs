@@ -9,4 +9,5 @@ mod faults;
 mod hosts;
 mod link;
 mod sides;
+mod sync;
 mod travel;

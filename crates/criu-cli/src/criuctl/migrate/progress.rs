@@ -59,6 +59,15 @@ fn sentence(what: &Happening) -> Option<String> {
             "the other side is {} ({}, kernel {}, CRIU {})",
             host.name, host.architecture, host.kernel, host.criu
         ),
+        Happening::Synced {
+            path,
+            pass,
+            sent_bytes,
+        } => format!("{path} copied, {pass} pass: {} sent", size(*sent_bytes)),
+        Happening::SyncRemoved { path } => format!("{path} removed again"),
+        Happening::SyncRemains { path } => {
+            format!("{path} was here before and remains, with files as the source has them")
+        }
         Happening::Freezing => "freezing the tree".to_owned(),
         Happening::PagesCopied {
             stream_bytes,

@@ -27,6 +27,7 @@ use crate::output::{visible, write_stdout};
   criuctl migrate receive --listen 127.0.0.1:7077
   criuctl migrate receive --listen 127.0.0.1:0        the port is printed first
   criuctl migrate receive --stdio                     for `criuctl migrate send --over`
+  criuctl migrate receive --stdio --allow-sync /srv   for `criuctl migrate send --sync /srv/app`
 
 It receives one tree and ends; connections that make no offer are turned away. Whoever can connect can run
 anything here, as root: that is what restoring a process is.
@@ -51,6 +52,10 @@ pub(in crate::criuctl) struct Arguments {
     /// Most bytes memory and images may take there [default: what is free]
     #[arg(long, value_name = "BYTES")]
     max_bytes: Option<u64>,
+    /// Let the source replace and delete files here, with all below, as the processes will see them: below
+    /// --root if that is given (can be repeated) [default: nowhere]
+    #[arg(long, value_name = "PATH")]
+    allow_sync: Vec<PathBuf>,
     /// Do not compare this before accepting a tree (can be repeated)
     #[arg(long, value_name = "WHAT", value_enum)]
     ignore: Vec<Ignored>,
@@ -191,6 +196,7 @@ fn receive(
     let logs = Logs::prepare(&mut restore.settings)?;
     let mut destination = Destination::new(global.criu()?, restore);
     destination.work_dir.clone_from(&work_dir);
+    destination.allow_sync.clone_from(&arguments.allow_sync);
     for ignored in &arguments.ignore {
         match ignored {
             Ignored::Files => destination.checks.files = Enforcement::Ignore,

@@ -27,6 +27,8 @@ use crate::output::visible;
   criuctl migrate send 4711 127.0.0.1:7077
   criuctl migrate send 4711 --over 'ssh root@there criuctl migrate receive --stdio'
   criuctl migrate send 4711 10.0.0.2:7077 --insecure --tcp-established
+  criuctl migrate send 4711 --sync /srv/app --over \
+      'ssh root@there criuctl migrate receive --stdio --allow-sync /srv/app'
 
 Exit status: 0 the tree runs there; 1 it does not, and goes on here; 3 in doubt: the tree is stopped here
 and may run there, which the message says how to resolve; 130 called off.")]
@@ -55,6 +57,11 @@ pub(in crate::criuctl) struct Arguments {
     /// Give the destination up when it gives no sign of life for this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     silence: Option<Duration>,
+    /// A file or directory to bring along, as the process sees it (can be repeated): copied by rsync once while
+    /// the process runs, and what has changed once more while it is frozen. A directory comes with all in it on
+    /// the same file system; what is not in it here is deleted there
+    #[arg(long, value_name = "PATH")]
+    sync: Vec<PathBuf>,
     /// Take file locks along
     #[arg(short = 'l', long)]
     file_locks: bool,
@@ -95,6 +102,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     let logs = Logs::prepare(&mut dump.settings)?;
     let mut source = Source::new(criu, dump);
     source.work_dir.clone_from(&work_dir);
+    source.sync.clone_from(&arguments.sync);
     if let Some(silence) = arguments.silence {
         source.timing = timing(silence);
     }
