@@ -15,6 +15,8 @@
 //! Accepted ──S open-sync──▶ Syncing ──D synced──▶ Accepted
 //! Copying ──S open-sync──▶ SyncingLast ──D synced──▶ Copying
 //!
+//! of a container: Accepted ──S checkpointed──▶ Copying, Restoring ──D ready──▶ Held
+//!
 //! abort (S or D) ─▶ Over, from every state but: Opening; and Committing, where only D may say it
 //! ```
 
@@ -117,11 +119,13 @@ impl Stage {
                 Self::SyncingLast
             }
             (Self::SyncingLast, Destination, Message::Synced) => Self::Copying,
+            (Self::Accepted, Source, Message::Checkpointed { .. }) => Self::Copying,
             (Self::Accepted, Source, Message::OpenPages) => Self::PageServerAsked,
             (Self::PageServerAsked, Destination, Message::PagesReady) => Self::Copying,
             (Self::Copying, Source, Message::Image { .. }) => Self::Copying,
             (Self::Copying, Source, Message::Complete { .. }) => Self::Restoring,
             (Self::Restoring, Destination, Message::Restored { .. }) => Self::Held,
+            (Self::Restoring, Destination, Message::Ready) => Self::Held,
             (Self::Held, Source, Message::Commit) => Self::Committing,
             (Self::Committing, Destination, Message::Committed { .. }) => Self::Over,
             // Having said `commit`, the source cannot take it back.
@@ -194,6 +198,7 @@ pub(crate) fn one_of_each() -> Vec<Message> {
         files: Vec::new(),
         processor: Vec::new(),
         sync: Vec::new(),
+        container: None,
     };
     let reason = || "because".to_owned();
     vec![
@@ -211,6 +216,10 @@ pub(crate) fn one_of_each() -> Vec<Message> {
             pass: Pass::Last,
         },
         Message::Synced,
+        Message::Checkpointed {
+            descriptors: Vec::new(),
+        },
+        Message::Ready,
         Message::Image {
             name: "core-1.img".into(),
             len_bytes: 1,
@@ -253,6 +262,8 @@ mod tests {
         (Stage::Copying, S, "complete", Stage::Restoring),
         (Stage::Copying, S, "abort", Stage::Over),
         (Stage::Copying, D, "abort", Stage::Over),
+        (Stage::Accepted, S, "checkpointed", Stage::Copying),
+        (Stage::Restoring, D, "ready", Stage::Held),
         (Stage::Restoring, D, "restored", Stage::Held),
         (Stage::Restoring, S, "abort", Stage::Over),
         (Stage::Restoring, D, "abort", Stage::Over),

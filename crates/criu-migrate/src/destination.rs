@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use criu::{Criu, HookError, HookResult, Hooks, PageServer, Restore};
 
-use crate::connection::{Arrival, Chunk, Connection};
+use crate::connection::{Arrival as Arrived, Chunk, Connection};
+use crate::container::{self, Arrival};
 use crate::conversation::Party;
 use crate::error::{Error, ImageProblem, Result};
 use crate::host;
@@ -56,6 +57,12 @@ pub struct Received {
     pub pid: i32,
     /// The images it came in, beside its memory.
     pub images: u64,
+}
+
+impl Received {
+    pub(crate) fn new(pid: i32, images: u64) -> Self {
+        Self { pid, images }
+    }
 }
 
 impl Destination {
@@ -132,6 +139,10 @@ impl Destination {
             obstacle => obstacle,
         };
         let root = self.restore.root.clone().unwrap_or_else(|| "/".into());
+        let obstacle = match (obstacle, &offer.container) {
+            (None, Some(container)) => container::obstacle(self, container, &staging)?,
+            (obstacle, _) => obstacle,
+        };
         let landing = match obstacle {
             None => Landing::prepare(&root, &self.allow_sync, &offer.sync, watch),
             Some(reason) => Err(reason),
@@ -146,6 +157,16 @@ impl Destination {
         };
         watch.tell(Happening::Agreed { host: offer.host });
         connection.say(&Message::Accept(Box::new(ours)))?;
+        if let Some(container) = offer.container {
+            let arrival = Arrival {
+                destination: self,
+                container: &container,
+                needs: &offer.needs,
+                staging: &staging,
+                room_bytes,
+            };
+            return arrival.take_in(connection, &mut landing, watch);
+        }
         loop {
             match connection.hear("its next step", self.timing.answer, watch)? {
                 Message::OpenSync { path, pass } => {
@@ -260,7 +281,7 @@ impl Destination {
         Ok(None)
     }
 
-    fn take_images(
+    pub(crate) fn take_images(
         &self,
         connection: &mut Connection,
         staging: &Staging,
@@ -281,21 +302,21 @@ impl Destination {
         };
         loop {
             let taken = match connection.next("the images", self.timing.restore, watch)? {
-                Arrival::Message(Message::Image { name, len_bytes }) => {
+                Arrived::Message(Message::Image { name, len_bytes }) => {
                     intake.begin(&name, len_bytes)
                 }
-                Arrival::Message(Message::Complete { images }) => {
+                Arrived::Message(Message::Complete { images }) => {
                     intake.complete(images).map_err(failed)?;
                     return Ok(images);
                 }
-                Arrival::Message(Message::OpenSync { path, pass }) => {
+                Arrived::Message(Message::OpenSync { path, pass }) => {
                     landing.receive(connection, &path, pass, staging.path(), SYNC)?;
                     Ok(())
                 }
-                Arrival::Message(message) => return Err(out_of_turn(&message).into()),
-                Arrival::Image(Chunk::Data(bytes)) => intake.add(&bytes),
-                Arrival::Image(Chunk::Zeros(count)) => intake.add_zeros(count),
-                Arrival::Image(Chunk::End) => intake.end(),
+                Arrived::Message(message) => return Err(out_of_turn(&message).into()),
+                Arrived::Image(Chunk::Data(bytes)) => intake.add(&bytes),
+                Arrived::Image(Chunk::Zeros(count)) => intake.add_zeros(count),
+                Arrived::Image(Chunk::End) => intake.end(),
             };
             taken.map_err(failed)?;
         }
@@ -305,7 +326,7 @@ impl Destination {
 /// How long to wait for the source to close after the last word.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// For files that come along; the source knows how long that may take, and its silence is noticed.
-const SYNC: Duration = Duration::from_secs(1 << 32);
+pub(crate) const SYNC: Duration = Duration::from_secs(1 << 32);
 /// How many ids or files a refusal names.
 const NAMED: usize = 8;
 

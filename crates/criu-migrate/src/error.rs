@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::container::Runtime;
 use crate::conversation::{OutOfTurn, Party};
 use crate::frame::FrameError;
 use crate::sync::SyncProblem;
@@ -85,6 +86,17 @@ pub enum Error {
         peer: Party,
         /// What is wrong with it.
         problem: ImageProblem,
+    },
+
+    /// A container's runtime failed.
+    #[error("{runtime} cannot {doing}: {said}")]
+    Container {
+        /// The runtime.
+        runtime: Runtime,
+        /// What it should have done.
+        doing: String,
+        /// What it says.
+        said: String,
     },
 
     /// Files could not be brought along.

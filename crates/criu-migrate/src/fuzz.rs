@@ -116,6 +116,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         r#"{"say":"committed","pid":1}"#,
         r#"{"say":"abort","reason":"because"}"#,
         r#"{"say":"refuse","reason":"because"}"#,
+        r#"{"say":"checkpointed","descriptors":["/dev/null","pipe:[1]"]}"#,
+        r#"{"say":"ready"}"#,
     ];
     let mut conversation = encode_preamble().to_vec();
     let mut seeds = Vec::new();
@@ -173,7 +175,7 @@ mod tests {
         let seeds = seeds();
         let conversation = seeds.last().unwrap();
         let frames = frames(&conversation[PREAMBLE_BYTES..]);
-        assert_eq!(frames.len(), 13 * 5);
+        assert_eq!(frames.len(), 15 * 5);
         let mut stage = Stage::Opening;
         let turns =
             [0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1].map(|n| [Party::Source, Party::Destination][n]);

@@ -34,6 +34,7 @@
 //! - [`Source`] and [`Destination`] are the two sides; [`Watch`] sees their [`Event`]s and calls them off.
 //! - [`transport`] has the ways to the other host; [`Timing`] how long each side waits.
 //! - [`Message`] and [`Stage`] are the conversation, [`frame`] its wire form.
+//! - [`container`] moves containers by their own runtime.
 //! - [`sync`] brings files along, by rsync over the same connection.
 //! - [`preflight`] compares the two sides before anything is touched.
 //! - [`policy`] decides after each round of pre-copy. It stands by itself: rounds are not made yet.
@@ -41,6 +42,7 @@
 //! This crate prints nothing, and does not encrypt: use a transport that does, such as `ssh`.
 
 mod connection;
+pub mod container;
 mod conversation;
 mod destination;
 mod error;

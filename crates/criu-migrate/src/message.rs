@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::ContainerOffer;
 use crate::preflight::FileSeen;
 use crate::sync::{Pass, SyncPath};
 
@@ -35,6 +36,14 @@ pub enum Message {
     },
     /// Destination: the rsync here has ended well.
     Synced,
+    /// Source: the container is checkpointed; what follows belongs to that.
+    Checkpointed {
+        /// What a runc container's standard streams are, as runc wrote it down.
+        #[serde(default)]
+        descriptors: Vec<String>,
+    },
+    /// Destination: all of the container is here; it is restored when `Commit` comes in time.
+    Ready,
     /// Source: the bytes of this image follow on the image channel.
     Image {
         /// The file's name.
@@ -88,6 +97,9 @@ pub struct Offer {
     /// Files the tree takes along.
     #[serde(default)]
     pub sync: Vec<SyncPath>,
+    /// The container it is, if its runtime moves it.
+    #[serde(default)]
+    pub container: Option<ContainerOffer>,
 }
 
 /// A machine and its CRIU.
@@ -170,6 +182,8 @@ impl Message {
             Self::PagesReady => "pages-ready",
             Self::OpenSync { .. } => "open-sync",
             Self::Synced => "synced",
+            Self::Checkpointed { .. } => "checkpointed",
+            Self::Ready => "ready",
             Self::Image { .. } => "image",
             Self::Complete { .. } => "complete",
             Self::Restored { .. } => "restored",

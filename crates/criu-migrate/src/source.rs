@@ -324,6 +324,7 @@ impl Source {
             sync: departure
                 .as_ref()
                 .map_or_else(Vec::new, |all| all.offered().to_vec()),
+            container: None,
             processor: preflight::processor_here(&self.criu, &self.work_dir)?,
         };
         drop(tree);
@@ -449,22 +450,10 @@ impl Holding<'_> {
         let tree = Tree::of(self.pid).map_err(looking)?;
         if let Some(departure) = self.departure {
             let within = self.timing.restore;
-            departure.last_pass(self.connection, tree.pids(), within, self.watch)?;
+            let written = crate::sync::written_by(tree.pids());
+            departure.last_pass(self.connection, &written, within, self.watch)?;
         }
-        let mut copied = Copied::default();
-        for (name, len_bytes) in self.staging.images()? {
-            self.connection.check(self.watch)?;
-            self.connection.say(&Message::Image {
-                name: name.as_str().to_owned(),
-                len_bytes,
-            })?;
-            let file = self.staging.open_image(&name);
-            let file = file.map_err(Error::io(format!("open {}", name.as_str())))?;
-            let reader = SparseReader::new(file, len_bytes);
-            copied.sent_bytes += send_image(self.connection.outgoing(), reader, name.as_str())?;
-            copied.images += 1;
-            copied.stream_bytes += len_bytes;
-        }
+        let copied = send_images(self.connection, self.staging, self.watch)?;
         self.watch.tell(Happening::ImagesCopied {
             images: copied.images,
             stream_bytes: copied.stream_bytes,
@@ -490,11 +479,35 @@ impl Holding<'_> {
     }
 }
 
+/// Images that were sent.
 #[derive(Debug, Default)]
-struct Copied {
-    images: u64,
-    stream_bytes: u64,
-    sent_bytes: u64,
+pub(crate) struct Copied {
+    pub(crate) images: u64,
+    pub(crate) stream_bytes: u64,
+    pub(crate) sent_bytes: u64,
+}
+
+/// Sends the images of a directory.
+pub(crate) fn send_images(
+    connection: &mut Connection,
+    staging: &Staging,
+    watch: &Watch,
+) -> Result<Copied> {
+    let mut copied = Copied::default();
+    for (name, len_bytes) in staging.images()? {
+        connection.check(watch)?;
+        connection.say(&Message::Image {
+            name: name.as_str().to_owned(),
+            len_bytes,
+        })?;
+        let file = staging.open_image(&name);
+        let file = file.map_err(Error::io(format!("open {}", name.as_str())))?;
+        let reader = SparseReader::new(file, len_bytes);
+        copied.sent_bytes += send_image(connection.outgoing(), reader, name.as_str())?;
+        copied.images += 1;
+        copied.stream_bytes += len_bytes;
+    }
+    Ok(copied)
 }
 
 /// Sends the bytes of an image; returns how many went over the connection.

@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use departure::Departure;
 pub(crate) use landing::Landing;
+pub(crate) use written::files_of as written_by;
 
 /// Which of the two times that files are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -136,6 +137,11 @@ fn components(path: &str) -> Option<Vec<&str>> {
     let parts: Vec<&str> = rest.trim_end_matches('/').split('/').collect();
     let plain = |part: &&str| !matches!(*part, "" | "." | "..");
     parts.iter().all(plain).then_some(parts)
+}
+
+/// Whether this is an absolute path without tricks.
+pub(crate) fn is_plain(path: &str) -> bool {
+    components(path).is_some_and(|parts| !parts.is_empty())
 }
 
 /// Whether `path` is `place` or lies below it, by name.

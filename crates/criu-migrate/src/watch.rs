@@ -58,6 +58,12 @@ pub enum Happening {
         /// Which.
         path: String,
     },
+    /// The container is checkpointed: it is restored here if anything fails, but by nobody if this process
+    /// dies.
+    Checkpointed {
+        /// What restores it then.
+        restore_command: String,
+    },
     /// CRIU begins to freeze the tree.
     Freezing,
     /// All memory is on the destination; so many bytes of it.

@@ -5,6 +5,7 @@
     reason = "a test has no better answer than to fail"
 )]
 
+mod containers;
 mod faults;
 mod hosts;
 mod link;

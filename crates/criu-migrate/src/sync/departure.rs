@@ -13,7 +13,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::rsync::{self, Abilities, Ends, Failure, Outcome, Role, Rsync, converse, path_of};
-use super::{PATHS_MAX, Pass, SyncKind, SyncPath, SyncProblem, components, is_within, written};
+use super::{PATHS_MAX, Pass, SyncKind, SyncPath, SyncProblem, components, is_within};
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::message::Message;
@@ -102,17 +102,16 @@ impl Departure {
         Ok(())
     }
 
-    /// Copies what has changed since, while these tasks are frozen.
+    /// Copies what has changed since, while the tasks are frozen that may have written these files.
     pub(crate) fn last_pass(
         &self,
         connection: &mut Connection,
-        pids: impl IntoIterator<Item = i32>,
+        written: &BTreeSet<String>,
         within: Duration,
         watch: &Watch,
     ) -> Result<()> {
-        let written = written::files_of(pids);
         for path in &self.paths {
-            self.copy_by_content(connection, path, &written, within, watch)?;
+            self.copy_by_content(connection, path, written, within, watch)?;
             self.copy(connection, path, Pass::Last, within, watch)?;
         }
         Ok(())

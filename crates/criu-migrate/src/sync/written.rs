@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Finds the files that tasks have open for writing, or mapped so that writes get into them, by the names
 /// the tree sees.
-pub(super) fn files_of(pids: impl IntoIterator<Item = i32>) -> BTreeSet<String> {
+pub(crate) fn files_of(pids: impl IntoIterator<Item = i32>) -> BTreeSet<String> {
     let mut files = BTreeSet::new();
     for pid in pids {
         let process = PathBuf::from(format!("/proc/{pid}"));

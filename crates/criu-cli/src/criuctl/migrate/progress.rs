@@ -68,6 +68,9 @@ fn sentence(what: &Happening) -> Option<String> {
         Happening::SyncRemains { path } => {
             format!("{path} was here before and remains, with files as the source has them")
         }
+        Happening::Checkpointed { restore_command } => format!(
+            "checkpointed; should this program be killed now, `{restore_command}` brings it back"
+        ),
         Happening::Freezing => "freezing the tree".to_owned(),
         Happening::PagesCopied {
             stream_bytes,

@@ -27,7 +27,8 @@ use crate::output::{visible, write_stdout};
   criuctl migrate receive --listen 127.0.0.1:7077
   criuctl migrate receive --listen 127.0.0.1:0        the port is printed first
   criuctl migrate receive --stdio                     for `criuctl migrate send --over`
-  criuctl migrate receive --stdio --allow-sync /srv   for `criuctl migrate send --sync /srv/app`
+  criuctl migrate receive --stdio --allow-sync /srv   for `criuctl migrate send --sync /srv/app`, or
+                                                      for `--runc ID` with a bundle below /srv
 
 It receives one tree and ends; connections that make no offer are turned away. Whoever can connect can run
 anything here, as root: that is what restoring a process is.
