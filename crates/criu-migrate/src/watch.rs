@@ -44,7 +44,7 @@ pub enum Happening {
         path: String,
         /// Whether the tree still ran.
         pass: Pass,
-        /// Bytes of rsync's conversation that this side sent.
+        /// Bytes of rsync's conversation that this side sent, runs of zeros not counted.
         sent_bytes: u64,
     },
     /// Files brought along were removed again, since the tree did not come.

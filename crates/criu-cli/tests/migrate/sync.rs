@@ -135,6 +135,11 @@ fn furnish(root: &Path) {
     for name in ["changed", "gone", "a name", "late"] {
         fs::write(data.join(name), "before").unwrap();
     }
+    let file = fs::File::options().append(true).open(data.join("changed"));
+    let second = Duration::from_secs(1_000_000_000);
+    file.unwrap()
+        .set_modified(std::time::UNIX_EPOCH + second)
+        .unwrap();
     fs::set_permissions(data.join("a name"), fs::Permissions::from_mode(0o4640)).unwrap();
     std::os::unix::fs::chown(data.join("a name"), Some(1234), Some(5678)).unwrap();
     fs::hard_link(data.join("a name"), data.join("link")).unwrap();
@@ -176,7 +181,7 @@ fn a_tree_arrives_with_a_root_that_the_destination_had_nothing_of() {
             "pre-dump",
             &format!(
                 "cd {}\ntouch -r state/plain data/late\nprintf 'AN OPEN FILE' | dd of=state/plain conv=notrunc 2>&1\n\
-                 touch -r data/late state/plain\nprintf after- > data/changed\nrm data/gone\necho > data/new\n",
+                 touch -r data/late state/plain\nprintf after- > data/changed\ntouch -d @1000000000.5 data/changed\nrm data/gone\necho > data/new\n",
                 root.display()
             ),
         );

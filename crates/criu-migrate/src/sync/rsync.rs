@@ -320,8 +320,8 @@ impl Carrier<'_> {
                 Ok(0) | Err(rustix::io::Errno::CONNRESET) => break,
                 Ok(count) => {
                     let bytes = buffer.get(..count).unwrap_or_default();
-                    self.outgoing.send_stream(Channel::Files, bytes)?;
-                    self.sent_bytes.fetch_add(count as u64, Ordering::Relaxed);
+                    let sent = self.outgoing.send_stream(Channel::Files, bytes)?;
+                    self.sent_bytes.fetch_add(sent as u64, Ordering::Relaxed);
                 }
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),

@@ -5,5 +5,6 @@
 )]
 
 mod hostile;
+mod hostile_files;
 mod journey;
 mod stop_and_copy;

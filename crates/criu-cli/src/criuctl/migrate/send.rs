@@ -244,13 +244,17 @@ fn request(arguments: &Arguments, pid: i32, work_dir: &PathBuf) -> Result<Dump, 
 }
 
 fn table(what: &str, sent: &Sent) -> String {
+    let memory = match sent.page_stream_bytes {
+        // A runtime has it among the images.
+        0 => String::new(),
+        bytes => format!("  memory    {}\n", size(bytes)),
+    };
     format!(
-        "{what} runs there as {}\n  downtime  at most {:.1} ms\n  total     {:.1} ms\n  memory    {}\n  \
-         images    {}, {}\n  sent      {}\n",
+        "{what} runs there as {}\n  downtime  at most {:.1} ms\n  total     {:.1} ms\n{memory}  images    {}, \
+         {}\n  sent      {}\n",
         sent.pid,
         sent.downtime.as_secs_f64() * 1e3,
         sent.total.as_secs_f64() * 1e3,
-        size(sent.page_stream_bytes),
         sent.images,
         size(sent.image_bytes),
         size(sent.wire_bytes),
