@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use criu_testkit::{CriuUnderTest, Subreaper, TempDir, skip};
 
-use crate::sides::{criuctl, listening, wait_for};
+use crate::sides::{criuctl, have, listening, wait_for, which};
 
 /// What runs in every container: it counts in memory, and writes that down.
 const COUNTER: &str =
@@ -46,8 +46,10 @@ impl Hosts {
         }
     }
 
-    /// A program on one host that does something else first.
+    /// A program on one host that does something else first; `@` before a name stands for the real one.
     fn wrap(&self, host: &str, program: &str, text: &str) {
+        let real = which(program);
+        let text = text.replace(&format!("@{program}"), &real);
         let path = self.directory.join(format!("{host}-bin")).join(program);
         fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -174,11 +176,6 @@ fn counts_on(pid: i64, above: u64) {
     assert!(all.iter().copied().eq(1..=all.len() as u64), "{all:?}");
 }
 
-fn have(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output();
-    found.is_ok_and(|output| output.status.success())
-}
-
 /// A runc container on the source.
 #[derive(Debug)]
 struct Runc(Hosts);
@@ -191,7 +188,7 @@ impl Runc {
             hosts.wrap(
                 host,
                 "runc",
-                &format!("exec /usr/sbin/runc --root {} \"$@\"", state.display()),
+                &format!("exec @runc --root {} \"$@\"", state.display()),
             );
         }
         let runc = Self(hosts);
@@ -262,7 +259,7 @@ impl Drop for Runc {
     fn drop(&mut self) {
         for host in ["source", "destination"] {
             let state = self.0.directory.join(format!("{host}-state"));
-            let _ = Command::new("/usr/sbin/runc")
+            let _ = Command::new("runc")
                 .arg("--root")
                 .arg(state)
                 .args(["delete", "--force", &self.0.id])
@@ -273,8 +270,8 @@ impl Drop for Runc {
 
 #[test]
 fn a_runc_container_moves_with_its_bundle() {
-    if !have("runc") {
-        skip!(Avoidable, "runc is not installed");
+    if !have("runc") || !have("rsync") {
+        skip!(Avoidable, "runc or rsync is not installed");
     }
     for criu in CriuUnderTest::all() {
         let runc = Runc::start(criu);
@@ -298,8 +295,8 @@ fn a_runc_container_moves_with_its_bundle() {
 
 #[test]
 fn a_runc_container_that_cannot_come_is_not_touched() {
-    if !have("runc") {
-        skip!(Avoidable, "runc is not installed");
+    if !have("runc") || !have("rsync") {
+        skip!(Avoidable, "runc or rsync is not installed");
     }
     let Some(criu) = CriuUnderTest::newest() else {
         return;
@@ -324,7 +321,7 @@ fn a_runc_container_that_cannot_come_is_not_touched() {
     );
     // The same storage: the id is taken.
     let state = runc.0.directory.join("source-state");
-    let same = format!("exec /usr/sbin/runc --root {} \"$@\"", state.display());
+    let same = format!("exec @runc --root {} \"$@\"", state.display());
     runc.0.wrap("destination", "runc", &same);
     refused(
         &[],
@@ -344,8 +341,8 @@ fn a_runc_container_that_cannot_come_is_not_touched() {
 
 #[test]
 fn a_runc_container_goes_on_at_the_source_whatever_fails() {
-    if !have("runc") {
-        skip!(Avoidable, "runc is not installed");
+    if !have("runc") || !have("rsync") {
+        skip!(Avoidable, "runc or rsync is not installed");
     }
     let Some(criu) = CriuUnderTest::newest() else {
         return;
@@ -354,7 +351,7 @@ fn a_runc_container_goes_on_at_the_source_whatever_fails() {
     // When it is to be checkpointed.
     let runc = Runc::start(criu.clone());
     let state = runc.0.directory.join("source-state");
-    let real = format!("/usr/sbin/runc --root {} \"$@\"", state.display());
+    let real = format!("@runc --root {} \"$@\"", state.display());
     let failing = format!("case \"$*\" in *checkpoint*) exit 5;; esac\nexec {real}");
     runc.0.wrap("source", "runc", &failing);
     let before = runc.pid("source");
@@ -372,8 +369,8 @@ fn a_runc_container_goes_on_at_the_source_whatever_fails() {
         "source",
         "rsync",
         &format!(
-            "[ \"$1\" = --version ] && exec /usr/bin/rsync \"$@\"\necho >> {0}\n\
-             [ $(wc -l < {0}) -lt 2 ] || exit 9\nexec /usr/bin/rsync \"$@\"",
+            "[ \"$1\" = --version ] && exec @rsync \"$@\"\necho >> {0}\n\
+             [ $(wc -l < {0}) -lt 2 ] || exit 9\nexec @rsync \"$@\"",
             runs.display()
         ),
     );
@@ -389,7 +386,7 @@ fn a_runc_container_goes_on_at_the_source_whatever_fails() {
     // After `commit`, when the destination's runtime fails: it says so.
     let runc = Runc::start(criu.clone());
     let state = runc.0.directory.join("destination-state");
-    let real = format!("/usr/sbin/runc --root {} \"$@\"", state.display());
+    let real = format!("@runc --root {} \"$@\"", state.display());
     let failing = format!("case \"$*\" in *restore*) exit 5;; esac\nexec {real}");
     runc.0.wrap("destination", "runc", &failing);
     let before = count(runc.pid("source").unwrap());
@@ -409,7 +406,7 @@ fn a_runc_container_goes_on_at_the_source_whatever_fails() {
     // After `commit`, when the receiver dies: nobody can know.
     let runc = Runc::start(criu);
     let state = runc.0.directory.join("destination-state");
-    let real = format!("/usr/sbin/runc --root {} \"$@\"", state.display());
+    let real = format!("@runc --root {} \"$@\"", state.display());
     let killing = format!("case \"$*\" in *restore*) kill -9 $PPID; exit 5;; esac\nexec {real}");
     runc.0.wrap("destination", "runc", &killing);
     let before = count(runc.pid("source").unwrap());
@@ -422,8 +419,8 @@ fn a_runc_container_goes_on_at_the_source_whatever_fails() {
 
 #[test]
 fn a_sender_killed_behind_the_checkpoint_has_said_how_to_go_on() {
-    if !have("runc") {
-        skip!(Avoidable, "runc is not installed");
+    if !have("runc") || !have("rsync") {
+        skip!(Avoidable, "runc or rsync is not installed");
     }
     let Some(criu) = CriuUnderTest::newest() else {
         return;
@@ -434,8 +431,8 @@ fn a_sender_killed_behind_the_checkpoint_has_said_how_to_go_on() {
         "source",
         "rsync",
         &format!(
-            "[ \"$1\" = --version ] && exec /usr/bin/rsync \"$@\"\necho >> {0}\n\
-             [ $(wc -l < {0}) -lt 2 ] || kill -9 $PPID\nexec /usr/bin/rsync \"$@\"",
+            "[ \"$1\" = --version ] && exec @rsync \"$@\"\necho >> {0}\n\
+             [ $(wc -l < {0}) -lt 2 ] || kill -9 $PPID\nexec @rsync \"$@\"",
             runs.display()
         ),
     );
@@ -570,7 +567,7 @@ fn a_podman_container_moves_with_what_changed_in_its_root() {
         podman.0.wrap(
             "destination",
             "podman",
-            "case \"$*\" in *--import*) exit 5;; esac\nexec /usr/bin/podman \"$@\"",
+            "case \"$*\" in *--import*) exit 5;; esac\nexec @podman \"$@\"",
         );
         let before = count(pid.unwrap());
         let (code, said) = podman.send();
@@ -585,7 +582,7 @@ fn a_podman_container_moves_with_what_changed_in_its_root() {
 
         podman
             .0
-            .wrap("destination", "podman", "exec /usr/bin/podman \"$@\"");
+            .wrap("destination", "podman", "exec @podman \"$@\"");
         let before = count(pid);
         let (code, said) = podman.send();
         assert_eq!(code, Some(0), "{said}");

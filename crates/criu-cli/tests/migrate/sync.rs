@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use criu_testkit::{BindMount, CriuUnderTest, Scene, Subreaper, TempDir, TestProcess};
+use criu_testkit::{BindMount, CriuUnderTest, Scene, Subreaper, TempDir, TestProcess, skip};
 use rustix::process::Signal;
 
-use crate::sides::{criuctl, listening, signal, traveller, wait_for};
+use crate::sides::{criuctl, have, listening, signal, traveller, wait_for, which};
 
 /// Another file system tree to restore in: what the destination has of its own.
 #[derive(Debug)]
@@ -170,6 +170,9 @@ fn furnish(root: &Path) {
 
 #[test]
 fn a_tree_arrives_with_a_root_that_the_destination_had_nothing_of() {
+    if !have("rsync") {
+        skip!(Avoidable, "rsync is not installed");
+    }
     for criu in CriuUnderTest::all() {
         let mut process = traveller(Scene::new().memory_kib(512).children(1).open_file());
         let root = process.root().unwrap().to_path_buf();
@@ -246,6 +249,9 @@ fn with_programs(process: &TestProcess) -> Elsewhere {
 
 #[test]
 fn nothing_is_written_where_the_receiver_did_not_allow_it() {
+    if !have("rsync") {
+        skip!(Avoidable, "rsync is not installed");
+    }
     let Some(criu) = CriuUnderTest::newest() else {
         return;
     };
@@ -306,6 +312,9 @@ fn nothing_is_written_where_the_receiver_did_not_allow_it() {
 
 #[test]
 fn a_single_file_moves_and_its_neighbours_stay() {
+    if !have("rsync") {
+        skip!(Avoidable, "rsync is not installed");
+    }
     let Some(criu) = CriuUnderTest::newest() else {
         return;
     };
@@ -338,6 +347,9 @@ fn a_single_file_moves_and_its_neighbours_stay() {
 
 #[test]
 fn an_rsync_that_dies_or_is_missing_leaves_the_tree_where_it_is() {
+    if !have("rsync") {
+        skip!(Avoidable, "rsync is not installed");
+    }
     let Some(criu) = CriuUnderTest::newest() else {
         return;
     };
@@ -352,11 +364,11 @@ fn an_rsync_that_dies_or_is_missing_leaves_the_tree_where_it_is() {
         let bin = elsewhere.directory.make_dir("bin");
         let counter = elsewhere.directory.join("runs");
         let text = format!(
-            "#!/bin/sh\n[ \"$1\" = --version ] && exec /usr/bin/rsync \"$@\"\necho >> {0}\n\
-             if [ $(wc -l < {0}) = {run_number} ]; then echo last words >&2; {deed}; fi\nexec /usr/bin/rsync \"$@\"\n",
+            "#!/bin/sh\n[ \"$1\" = --version ] && exec @rsync \"$@\"\necho >> {0}\n\
+             if [ $(wc -l < {0}) = {run_number} ]; then echo last words >&2; {deed}; fi\nexec @rsync \"$@\"\n",
             counter.display()
         );
-        fs::write(bin.join("rsync"), text).unwrap();
+        fs::write(bin.join("rsync"), text.replace("@rsync", &which("rsync"))).unwrap();
         fs::set_permissions(bin.join("rsync"), fs::Permissions::from_mode(0o755)).unwrap();
         let moved = run(
             &criu,
@@ -403,6 +415,9 @@ fn an_rsync_that_dies_or_is_missing_leaves_the_tree_where_it_is() {
 
 #[test]
 fn either_side_killed_in_the_first_pass_leaves_the_tree_and_no_rsync() {
+    if !have("rsync") {
+        skip!(Avoidable, "rsync is not installed");
+    }
     let Some(criu) = CriuUnderTest::newest() else {
         return;
     };
@@ -413,8 +428,9 @@ fn either_side_killed_in_the_first_pass_leaves_the_tree_and_no_rsync() {
         fs::write(root.join("state/large"), vec![7; 32 << 20]).unwrap();
         let elsewhere = with_programs(&process);
         let bin = elsewhere.directory.make_dir("bin");
-        let text = "#!/bin/sh\n[ \"$1\" = --version ] || slow=--bwlimit=1M\nexec /usr/bin/rsync $slow \"$@\"\n";
-        fs::write(bin.join("rsync"), text).unwrap();
+        let text =
+            "#!/bin/sh\n[ \"$1\" = --version ] || slow=--bwlimit=1M\nexec @rsync $slow \"$@\"\n";
+        fs::write(bin.join("rsync"), text.replace("@rsync", &which("rsync"))).unwrap();
         fs::set_permissions(bin.join("rsync"), fs::Permissions::from_mode(0o755)).unwrap();
         let (mut sender, mut receiver) = start(
             &criu,

@@ -143,13 +143,16 @@ impl Arrival<'_> {
                 Ok(Received::new(pid, images))
             }
             Err(error) => {
-                if let Err(left) = self.clear(&program) {
+                // Killed in the middle of it, a runtime may have left what it does not know of.
+                let unsure = matches!(&error, Error::Io { source, .. }
+                    if source.kind() == std::io::ErrorKind::TimedOut);
+                let cleared = self.clear(&program);
+                if unsure || cleared.is_err() {
                     // It may run: the source must not be told to restore its own.
                     connection.break_off();
                     landing.keep();
-                    return Err(left);
                 }
-                Err(error)
+                cleared.and(Err(error))
             }
         }
     }

@@ -77,7 +77,8 @@ impl Program {
             .stderr(self.copy(&errors)?);
         match self.finish(&mut command, within) {
             Ok(()) => read(&mut output),
-            Err(said) => {
+            Err(None) => Err(self.too_slow(doing)),
+            Err(Some(said)) => {
                 let text = read(&mut errors)?;
                 Err(self.failed(doing, &said, &text))
             }
@@ -101,10 +102,14 @@ impl Program {
         let rest = arguments.into_iter().map(|word| word.as_ref().to_owned());
         let mut command = self.command(words.into_iter().chain(rest));
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        self.finish(&mut command, within).map_err(|said| {
-            let text = fs::read_to_string(&log).unwrap_or_default();
-            self.failed(doing, &said, &text)
-        })
+        match self.finish(&mut command, within) {
+            Ok(()) => Ok(()),
+            Err(None) => Err(self.too_slow(doing)),
+            Err(Some(said)) => {
+                let text = fs::read_to_string(&log).unwrap_or_default();
+                Err(self.failed(doing, &said, &text))
+            }
+        }
     }
 
     /// A failure, with the cause that CRIU's log names.
@@ -147,29 +152,35 @@ impl Program {
         command
     }
 
-    fn finish(&self, command: &mut Command, within: Duration) -> Result<(), String> {
+    /// Runs a command to its end; says why it failed, or nothing when it took too long and was killed.
+    fn finish(&self, command: &mut Command, within: Duration) -> Result<(), Option<String>> {
         let mut child = command.spawn().map_err(|error| {
             let runtime = self.runtime;
-            format!("{runtime} cannot be started ({error}); install the package {runtime}")
+            Some(format!(
+                "{runtime} cannot be started ({error}); install the package {runtime}"
+            ))
         })?;
         let began = Instant::now();
         loop {
             match child.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
-                Ok(Some(status)) => return Err(format!("it ended with {status}")),
+                Ok(Some(status)) => return Err(Some(format!("it ended with {status}"))),
                 Ok(None) if began.elapsed() < within => std::thread::sleep(CHECK),
                 outcome => {
                     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
                         let _ = kill_process_group(group, Signal::KILL);
                     }
                     let _ = child.wait();
-                    return Err(match outcome {
-                        Err(error) => error.to_string(),
-                        _ => format!("it did not end within {within:?}"),
-                    });
+                    return Err(outcome.err().map(|error| error.to_string()));
                 }
             }
         }
+    }
+
+    /// What it has done by then nobody knows: told apart from a failure by its kind.
+    fn too_slow(&self, doing: &str) -> Error {
+        let doing = format!("wait for {} to {doing}", self.runtime);
+        Error::io(doing)(std::io::ErrorKind::TimedOut.into())
     }
 
     fn failed(&self, doing: &str, said: &str, text: &str) -> Error {
@@ -209,4 +220,50 @@ fn read(file: &mut File) -> Result<String> {
         .and_then(|()| file.take(OUTPUT_BYTES_MAX).read_to_end(&mut bytes));
     all.map_err(Error::io("read what a runtime printed"))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use criu_testkit::TempDir;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn runc(place: &TempDir, script: Option<&str>) -> Program {
+        let bin = place.make_dir("bin");
+        if let Some(script) = script {
+            fs::write(bin.join("runc"), format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(bin.join("runc"), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Program {
+            runtime: Runtime::Runc,
+            path: bin.into(),
+            place: place.path().to_path_buf(),
+        }
+    }
+
+    #[test]
+    fn a_runtime_that_fails_hangs_or_is_missing_is_told_apart() {
+        let place = TempDir::new();
+        let run = |program: &Program, within| program.run("do it", ["word"], within);
+        let error = run(&runc(&place, None), ASKING).unwrap_err().to_string();
+        assert!(error.contains("install the package runc"), "{error}");
+        let program = runc(&place, Some("echo $1; echo its reason >&2; exit 7"));
+        let error = run(&program, ASKING).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "runc cannot do it: it ended with exit status: 7: its reason"
+        );
+        let program = runc(&place, Some("echo $1"));
+        assert_eq!(run(&program, ASKING).unwrap(), "word\n");
+        // What it started holds its standard output: nobody waits for that.
+        let program = runc(&place, Some("/bin/sleep 30 & echo $1"));
+        let began = Instant::now();
+        assert_eq!(run(&program, ASKING).unwrap(), "word\n");
+        assert!(began.elapsed() < Duration::from_secs(10));
+        let program = runc(&place, Some("exec /bin/sleep 30"));
+        let slow = run(&program, Duration::from_millis(100)).unwrap_err();
+        let is_slow = matches!(&slow, Error::Io { source, .. }
+            if source.kind() == std::io::ErrorKind::TimedOut);
+        assert!(is_slow, "{slow}");
+    }
 }

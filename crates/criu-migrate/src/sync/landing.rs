@@ -140,6 +140,9 @@ impl Landing {
         };
         let filter = work_dir.join("rsyncd.filter");
         let configuration = work_dir.join("rsyncd.conf");
+        // A daemon does not write to standard error.
+        let log = work_dir.join("rsyncd.log");
+        let _ = fs::remove_file(&log);
         fs::write(
             &configuration,
             configure(&path_of(&place.directory), only.map(|_| &*filter)),
@@ -152,6 +155,7 @@ impl Landing {
         let mut command = rsync::command();
         command.args(["--daemon", "--no-detach"]);
         command.arg(format!("--config={}", configuration.display()));
+        command.arg(format!("--log-file={}", log.display()));
         let theirs = OwnedFd::from(theirs);
         command
             .stdout(theirs.try_clone().map_err(talk)?)
@@ -164,10 +168,14 @@ impl Landing {
         };
         let outcome = converse(connection, rsync, &ends, Role::Daemon, within, &self.watch)?;
         if !matches!(outcome.status.code(), Some(0 | 23 | 24)) {
+            let said = match fs::File::open(&log) {
+                Ok(log) => rsync::last_lines(log),
+                Err(_) => outcome.said,
+            };
             return Err(Failure::Rsync(SyncProblem::Failed {
                 status: outcome.status,
                 pass,
-                said: outcome.said,
+                said,
             }));
         }
         Ok(())
@@ -321,7 +329,6 @@ fn configure(directory: &str, filter: Option<&Path>) -> String {
          list = no\n\
          munge symlinks = no\n\
          reverse lookup = no\n\
-         log file = /dev/stderr\n\
          [files]\n\
          path = {directory}\n\
          {filter}"

@@ -25,6 +25,8 @@ use crate::watch::Watch;
 const CHECK: Duration = Duration::from_millis(50);
 /// The same where a frozen tree waits for it.
 const TICK: Duration = Duration::from_millis(3);
+/// What a daemon writes down of every connection.
+const ROUTINE: [&str; 2] = ["] connect from ", "] rsync allowed access "];
 /// Bytes of what rsync writes that are kept: its last lines.
 const SAID_BYTES_MAX: usize = 2048;
 
@@ -110,7 +112,7 @@ impl Drop for Rsync {
 }
 
 /// Reads to the end and keeps the last lines: much of it is what the peer has to say.
-fn last_lines(mut stderr: impl Read) -> String {
+pub(super) fn last_lines(mut stderr: impl Read) -> String {
     let mut kept = Vec::new();
     let mut buffer = [0; 1024];
     while let Ok(count @ 1..) = stderr.read(&mut buffer) {
@@ -122,7 +124,7 @@ fn last_lines(mut stderr: impl Read) -> String {
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim)
-        .filter(|line| !line.is_empty())
+        .filter(|line| !line.is_empty() && !ROUTINE.iter().any(|known| line.contains(known)))
         .collect();
     lines.join("; ")
 }
