@@ -48,6 +48,21 @@ pub(crate) const NEEDED: &[Needed] = &[
         purpose: "makes certificates as docs/migration.md says",
     },
     Needed {
+        program: "rsync",
+        package: "rsync",
+        purpose: "migrations bring files along with it",
+    },
+    Needed {
+        program: "runc",
+        package: "runc",
+        purpose: "migrations move its containers",
+    },
+    Needed {
+        program: "podman",
+        package: "podman",
+        purpose: "migrations move its containers",
+    },
+    Needed {
         program: "python3",
         package: "python3",
         purpose: "runs Python CRIT, the oracle",

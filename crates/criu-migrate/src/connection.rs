@@ -170,6 +170,7 @@ pub(crate) struct Connection {
     /// Taken on drop, before the threads are waited for.
     arrivals: Option<Receiver<Result<Arrival>>>,
     pages: Option<Receiver<Chunk>>,
+    files: Option<Receiver<Chunk>>,
     beating: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -204,6 +205,7 @@ impl Connection {
         }));
         let (arrivals_in, arrivals) = sync_channel(QUEUE_FRAMES);
         let (pages_in, pages) = sync_channel(QUEUE_FRAMES);
+        let (files_in, files) = sync_channel(QUEUE_FRAMES);
         let (beating, stop_beating) = channel::<()>();
         let mut connection = Self {
             party,
@@ -213,6 +215,7 @@ impl Connection {
             outgoing: outgoing.clone(),
             arrivals: Some(arrivals),
             pages: Some(pages),
+            files: Some(files),
             beating: Some(beating),
             threads: Vec::new(),
         };
@@ -234,7 +237,7 @@ impl Connection {
                 .spawn(work)
                 .map_err(Error::io("start a thread"))
         };
-        let listen = Box::new(move || listener.listen(&arrivals_in, &pages_in));
+        let listen = Box::new(move || listener.listen(&arrivals_in, &pages_in, &files_in));
         connection.threads.push(spawn("listen", listen)?);
         let keep_beating = Box::new(move || {
             while stop_beating.recv_timeout(beat) == Err(RecvTimeoutError::Timeout) {
@@ -245,6 +248,10 @@ impl Connection {
         });
         connection.threads.push(spawn("beat", keep_beating)?);
         Ok(connection)
+    }
+
+    pub(crate) fn party(&self) -> Party {
+        self.party
     }
 
     /// Who is at the other end.
@@ -278,6 +285,17 @@ impl Connection {
     /// Gives it back.
     pub(crate) fn return_pages(&mut self, pages: Receiver<Chunk>) {
         self.pages = Some(pages);
+    }
+
+    /// Takes the queue of the files channel, to be put back when a conversation on it is over.
+    pub(crate) fn take_files(&mut self) -> Result<Receiver<Chunk>> {
+        self.files.take().ok_or(Error::Misuse {
+            problem: "the files channel is in use",
+        })
+    }
+
+    pub(crate) fn return_files(&mut self, files: Receiver<Chunk>) {
+        self.files = Some(files);
     }
 
     /// Says a message, if it is its turn.
@@ -403,6 +421,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.arrivals = None;
         self.pages = None;
+        self.files = None;
         self.beating = None;
         self.outgoing.bell().ring();
         for thread in self.threads.drain(..) {
@@ -468,11 +487,16 @@ struct Listener {
 const HOLE_BYTES_MIN: usize = 4096;
 
 impl Listener {
-    fn listen(mut self, arrivals: &SyncSender<Result<Arrival>>, pages: &SyncSender<Chunk>) {
+    fn listen(
+        mut self,
+        arrivals: &SyncSender<Result<Arrival>>,
+        pages: &SyncSender<Chunk>,
+        files: &SyncSender<Chunk>,
+    ) {
         loop {
             let outcome = self
                 .frame()
-                .and_then(|frame| self.hand_on(frame, arrivals, pages));
+                .and_then(|frame| self.hand_on(frame, arrivals, pages, files));
             match outcome {
                 Ok(true) => {}
                 Ok(false) => return,
@@ -492,11 +516,16 @@ impl Listener {
         frame: Frame,
         arrivals: &SyncSender<Result<Arrival>>,
         pages: &SyncSender<Chunk>,
+        files: &SyncSender<Chunk>,
     ) -> Result<bool> {
         let image = |chunk| arrivals.send(Ok(Arrival::Image(chunk))).is_ok();
         // Nobody may be listening to pages any more; that does not concern the messages.
         let page = |chunk| {
             let _ = pages.send(chunk);
+            true
+        };
+        let file = |chunk| {
+            let _ = files.send(chunk);
             true
         };
         Ok(match frame {
@@ -519,6 +548,10 @@ impl Listener {
             Frame::Zeros(Channel::Pages, count) => page(Chunk::Zeros(count)),
             Frame::End(Channel::Pages) => page(Chunk::End),
             Frame::Block(Channel::Pages, block) => page(Chunk::Data(self.expand(block)?.0)),
+            Frame::Data(Channel::Files, bytes) => file(Chunk::Data(self.expander.data(bytes))),
+            Frame::Zeros(Channel::Files, count) => file(Chunk::Zeros(count)),
+            Frame::End(Channel::Files) => file(Chunk::End),
+            Frame::Block(Channel::Files, block) => file(Chunk::Data(self.expand(block)?.0)),
         })
     }
 

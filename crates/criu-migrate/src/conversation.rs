@@ -16,12 +16,18 @@
 //!              Committing ◀─S commit── Held ◀─D restored───── Restoring
 //!                  └─D committed─▶ Over, or, when pages follow, Filling ─D filled─▶ Over
 //!
+//! Accepted ──S open-sync──▶ Syncing ──D synced──▶ Accepted
+//! Copying ──S open-sync──▶ SyncingLast ──D synced──▶ Copying
+//!
+//! of a container: Accepted ──S checkpointed──▶ Copying, Restoring ──D ready──▶ Held
+//!
 //! abort (S or D) ─▶ Over, from every state but: Opening; and Committing, where only D may say it
 //! ```
 
 use std::fmt;
 
 use crate::message::Message;
+use crate::sync::Pass;
 
 /// One of the two sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -68,12 +74,16 @@ pub enum Stage {
     Compared,
     /// The destination accepts; or a round of pre-copy is over.
     Accepted,
+    /// The destination accepts, and files are copied while the tree runs.
+    Syncing,
     /// The source wants a page server.
     PageServerAsked,
     /// Pages and images are copied: the tree runs until the dump has frozen it.
     Copying,
     /// All pages of a round were sent, and are stored.
     RoundEnding,
+    /// Files are copied while the tree is frozen.
+    SyncingLast,
     /// Everything is on the destination, which restores; the tree is frozen on the source.
     Restoring,
     /// The tree is frozen on both sides.
@@ -88,15 +98,17 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Opening,
         Self::Inspected,
         Self::Offered,
         Self::Compared,
         Self::Accepted,
+        Self::Syncing,
         Self::PageServerAsked,
         Self::Copying,
         Self::RoundEnding,
+        Self::SyncingLast,
         Self::Restoring,
         Self::Held,
         Self::Committing,
@@ -123,6 +135,18 @@ impl Stage {
             (Self::Offered, Destination, Message::Findings(_)) => Self::Compared,
             (Self::Offered | Self::Compared, Destination, Message::Accept(_)) => Self::Accepted,
             (Self::Offered | Self::Compared, Destination, Message::Refuse { .. }) => Self::Over,
+            (Self::Accepted, Source, Message::OpenSync { pass, .. }) if *pass == Pass::First => {
+                Self::Syncing
+            }
+            (Self::Syncing, Destination, Message::Synced) => Self::Accepted,
+            // Without pages before it where those follow later.
+            (Self::Accepted | Self::Copying, Source, Message::OpenSync { pass, .. })
+                if *pass == Pass::Last =>
+            {
+                Self::SyncingLast
+            }
+            (Self::SyncingLast, Destination, Message::Synced) => Self::Copying,
+            (Self::Accepted, Source, Message::Checkpointed { .. }) => Self::Copying,
             (Self::Accepted, Source, Message::OpenPages) => Self::PageServerAsked,
             (Self::PageServerAsked, Destination, Message::PagesReady) => Self::Copying,
             (Self::Copying, Source, Message::RoundDone) => Self::RoundEnding,
@@ -131,6 +155,7 @@ impl Stage {
             (Self::Accepted | Self::Copying, Source, Message::Image { .. }) => Self::Copying,
             (Self::Copying, Source, Message::Complete { .. }) => Self::Restoring,
             (Self::Restoring, Destination, Message::Restored { .. }) => Self::Held,
+            (Self::Restoring, Destination, Message::Ready) => Self::Held,
             (Self::Held, Source, Message::Commit) => Self::Committing,
             (Self::Committing, Destination, Message::Committed { pages_follow, .. }) => {
                 if *pages_follow {
@@ -158,9 +183,11 @@ impl fmt::Display for Stage {
             Self::Inspected => "asking what differs",
             Self::Offered | Self::Compared => "offering the tree",
             Self::Accepted => "preparing the copy",
+            Self::Syncing => "copying files",
             Self::PageServerAsked => "starting the page server",
             Self::Copying => "copying",
             Self::RoundEnding => "ending a round",
+            Self::SyncingLast => "copying the last changes of files",
             Self::Restoring => "restoring",
             Self::Held => "handing over",
             Self::Committing => "committing",
@@ -210,6 +237,8 @@ pub(crate) fn one_of_each() -> Vec<Message> {
         needs: Needs::default(),
         facts: crate::preflight::Facts::default(),
         ignore: Vec::new(),
+        sync: Vec::new(),
+        container: None,
     };
     let reason = || "because".to_owned();
     vec![
@@ -222,6 +251,19 @@ pub(crate) fn one_of_each() -> Vec<Message> {
         Message::PagesReady,
         Message::RoundDone,
         Message::RoundStored,
+        Message::OpenSync {
+            path: "/srv".into(),
+            pass: Pass::First,
+        },
+        Message::OpenSync {
+            path: "/srv".into(),
+            pass: Pass::Last,
+        },
+        Message::Synced,
+        Message::Checkpointed {
+            descriptors: Vec::new(),
+        },
+        Message::Ready,
         Message::Image {
             name: "core-1.img".into(),
             len_bytes: 1,
@@ -268,6 +310,15 @@ mod tests {
         (Stage::Accepted, S, "image", Stage::Copying),
         (Stage::Accepted, S, "abort", Stage::Over),
         (Stage::Accepted, D, "abort", Stage::Over),
+        (Stage::Accepted, S, "open-sync first", Stage::Syncing),
+        (Stage::Syncing, D, "synced", Stage::Accepted),
+        (Stage::Syncing, S, "abort", Stage::Over),
+        (Stage::Syncing, D, "abort", Stage::Over),
+        (Stage::Copying, S, "open-sync last", Stage::SyncingLast),
+        (Stage::Accepted, S, "open-sync last", Stage::SyncingLast),
+        (Stage::SyncingLast, D, "synced", Stage::Copying),
+        (Stage::SyncingLast, S, "abort", Stage::Over),
+        (Stage::SyncingLast, D, "abort", Stage::Over),
         (Stage::PageServerAsked, D, "pages-ready", Stage::Copying),
         (Stage::PageServerAsked, S, "abort", Stage::Over),
         (Stage::PageServerAsked, D, "abort", Stage::Over),
@@ -279,6 +330,8 @@ mod tests {
         (Stage::RoundEnding, D, "abort", Stage::Over),
         (Stage::Copying, S, "abort", Stage::Over),
         (Stage::Copying, D, "abort", Stage::Over),
+        (Stage::Accepted, S, "checkpointed", Stage::Copying),
+        (Stage::Restoring, D, "ready", Stage::Held),
         (Stage::Restoring, D, "restored", Stage::Held),
         (Stage::Restoring, S, "abort", Stage::Over),
         (Stage::Restoring, D, "abort", Stage::Over),
@@ -308,8 +361,14 @@ mod tests {
         for stage in Stage::ALL {
             for speaker in [S, D] {
                 for message in one_of_each() {
+                    let said = match &message {
+                        Message::OpenSync { pass, .. } => {
+                            format!("open-sync {}", format!("{pass:?}").to_lowercase())
+                        }
+                        message => message.name().to_owned(),
+                    };
                     let legal = LEGAL.iter().find(|(from, who, name, _)| {
-                        (*from, *who, *name) == (stage, speaker, message.name())
+                        (*from, *who, *name) == (stage, speaker, said.as_str())
                     });
                     let expected = match legal {
                         Some((.., to)) => Ok(*to),

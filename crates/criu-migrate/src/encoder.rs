@@ -134,7 +134,7 @@ impl Encoder {
         let buffer = &mut self.ring[start..start + BLOCK_BYTES_MAX];
         let mut count = match channel {
             Channel::Pages => read(&mut buffer[..READ_BYTES])?,
-            Channel::Image => read(buffer)?,
+            Channel::Image | Channel::Files => read(buffer)?,
         };
         if count == 0 {
             return Ok(None);
@@ -211,6 +211,8 @@ impl Encoder {
             let rest = &apart.ring[start + apart.at..start + count];
             let part = match channel {
                 Channel::Pages => self.pages.next(rest),
+                // rsync leaves out what is there already.
+                Channel::Files => Part::Other(rest.len()),
                 // Pages of images lie where pages of the file do.
                 Channel::Image => match rest.len() / PAGE_BYTES * PAGE_BYTES {
                     0 => Part::Other(rest.len()),

@@ -3,11 +3,13 @@
 use std::io;
 use std::time::Duration;
 
+use crate::container::Runtime;
 use crate::conversation::{OutOfTurn, Party};
 use crate::frame::FrameError;
 use crate::mode::Unavailable;
 use crate::policy::Reason;
 use crate::preflight::FactsProblem;
+use crate::sync::SyncProblem;
 
 /// The result of an operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -87,6 +89,26 @@ pub enum Error {
         peer: Party,
         /// What is wrong with it.
         problem: ImageProblem,
+    },
+
+    /// A container's runtime failed.
+    #[error("{runtime} cannot {doing}: {said}")]
+    Container {
+        /// The runtime.
+        runtime: Runtime,
+        /// What it should have done.
+        doing: String,
+        /// What it says.
+        said: String,
+    },
+
+    /// Files could not be brought along.
+    #[error("{path} cannot be brought along: {problem}")]
+    Sync {
+        /// Which.
+        path: String,
+        /// Why not.
+        problem: SyncProblem,
     },
 
     /// The destination does not take the tree; nothing was touched.

@@ -48,6 +48,8 @@ pub enum Channel {
     Pages,
     /// The image file announced last, from the source to the destination.
     Image,
+    /// The conversation of the two rsyncs, in both directions.
+    Files,
 }
 
 impl Channel {
@@ -55,6 +57,7 @@ impl Channel {
         match self {
             Self::Pages => 1,
             Self::Image => 2,
+            Self::Files => 3,
         }
     }
 
@@ -62,6 +65,7 @@ impl Channel {
         match number {
             1 => Some(Self::Pages),
             2 => Some(Self::Image),
+            3 => Some(Self::Files),
             _ => None,
         }
     }
@@ -72,6 +76,7 @@ impl fmt::Display for Channel {
         f.write_str(match self {
             Self::Pages => "pages",
             Self::Image => "image",
+            Self::Files => "files",
         })
     }
 }
@@ -406,7 +411,7 @@ mod tests {
         assert_eq!(header(7, 0, 0, 0), Err(FrameError::Kind(7)));
         let channel = |kind, channel| Err(FrameError::Channel { kind, channel });
         assert_eq!(header(1, 1, 0, 2), channel(1, 1));
-        assert_eq!(header(2, 3, 0, 2), channel(2, 3));
+        assert_eq!(header(2, 9, 0, 2), channel(2, 9));
         assert_eq!(header(5, 2, 0, 0), channel(5, 2));
         assert_eq!(header(5, 0, 9, 0), Err(FrameError::Reserved(9)));
         for (kind, channel, length) in [

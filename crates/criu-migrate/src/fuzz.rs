@@ -200,6 +200,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         r#"{"say":"offer","host":{"name":"a","architecture":"x86_64","kernel":"6","page_size_bytes":4096,"criu":"4.3"},"needs":{"file_locks":true},"pids":[5],"memory_bytes":1,"namespaces":["time"],"files":[{"path":"/lib/../x","mode":33261,"len_bytes":9,"build_id":"ab"}],"mounts":[{"mountpoint":"/d","fstype":"ext4","role":{"external":"k"}}],"sockets":[{"family":"inet","protocol":"tcp","local":"[::1]:80","remote":"[::2]:1"},{"family":"unix","name":"@x"}],"cgroups":[{"hierarchy":"cpu","path":"/"}],"lsm":{"module":"selinux","profiles":["x"]},"left_out":[{"check":"files","count":1}],"ignore":["pids"]}"#,
         r#"{"say":"findings","findings":[{"check":"files","object":"/x","wanted":"there","found":"missing","severity":"blocks","remedy":"copy it"}],"not_compared":[{"check":"lsm","why":"because"}],"left_out":1}"#,
         r#"{"say":"accept","name":"a","architecture":"x86_64","kernel":"6","page_size_bytes":4096,"criu":"4.3"}"#,
+        r#"{"say":"open-sync","path":"/srv/../etc","pass":"first"}"#,
+        r#"{"say":"synced"}"#,
         r#"{"say":"open-pages"}"#,
         r#"{"say":"pages-ready"}"#,
         r#"{"say":"round-done"}"#,
@@ -214,6 +216,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         r#"{"say":"filled"}"#,
         r#"{"say":"abort","reason":"because"}"#,
         r#"{"say":"refuse","reason":"because"}"#,
+        r#"{"say":"checkpointed","descriptors":["/dev/null","pipe:[1]"]}"#,
+        r#"{"say":"ready"}"#,
     ];
     let mut conversation = encode_preamble().to_vec();
     let mut seeds = Vec::new();

@@ -36,6 +36,8 @@
 //! - [`Message`] and [`Stage`] are the conversation, [`frame`] its wire form.
 //! - [`mode`] chooses how memory moves; [`policy`] decides after each round of pre-copy.
 //! - [`preflight`] compares what a tree needs, running or in images, with what a host has.
+//! - [`container`] moves containers by their own runtime.
+//! - [`sync`] brings files along, by rsync over the same connection.
 //!
 //! This crate prints nothing, and encrypts nothing by itself: use a transport that does, such as `transport::tls`
 //! (feature `tls`) or a command like `ssh`.
@@ -45,6 +47,7 @@ mod block;
 pub mod carrier;
 mod compression;
 mod connection;
+pub mod container;
 mod conversation;
 mod destination;
 mod encoder;
@@ -64,6 +67,7 @@ mod report;
 mod source;
 mod sparse;
 mod staging;
+pub mod sync;
 mod timing;
 pub mod transport;
 mod tree;

@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::ContainerOffer;
 use crate::preflight::{Check, Facts, Report};
+use crate::sync::{Pass, SyncPath};
 
 /// A control message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,23 @@ pub enum Message {
     RoundDone,
     /// Destination: they are stored.
     RoundStored,
+    /// Source: an rsync that sends this path follows on the files channel.
+    OpenSync {
+        /// One of the offer's paths.
+        path: String,
+        /// Whether the tree still runs.
+        pass: Pass,
+    },
+    /// Destination: the rsync here has ended well.
+    Synced,
+    /// Source: the container is checkpointed; what follows belongs to that.
+    Checkpointed {
+        /// What a runc container's standard streams are, as runc wrote it down.
+        #[serde(default)]
+        descriptors: Vec<String>,
+    },
+    /// Destination: all of the container is here; it is restored when `Commit` comes in time.
+    Ready,
     /// Source: the bytes of this image follow on the image channel.
     Image {
         /// The file's name.
@@ -90,6 +109,12 @@ pub struct Offer {
     /// What the source's user says need not be compared.
     #[serde(default)]
     pub ignore: Vec<Check>,
+    /// Files the tree takes along.
+    #[serde(default)]
+    pub sync: Vec<SyncPath>,
+    /// The container it is, if its runtime moves it.
+    #[serde(default)]
+    pub container: Option<ContainerOffer>,
 }
 
 impl Offer {
@@ -100,6 +125,8 @@ impl Offer {
             needs: Needs::default(),
             facts,
             ignore: Vec::new(),
+            sync: Vec::new(),
+            container: None,
         }
     }
 }
@@ -192,6 +219,10 @@ impl Message {
             Self::PagesReady => "pages-ready",
             Self::RoundDone => "round-done",
             Self::RoundStored => "round-stored",
+            Self::OpenSync { .. } => "open-sync",
+            Self::Synced => "synced",
+            Self::Checkpointed { .. } => "checkpointed",
+            Self::Ready => "ready",
             Self::Image { .. } => "image",
             Self::Complete { .. } => "complete",
             Self::Restored { .. } => "restored",

@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 use crate::images_dir::ImagesDir;
 
 const PREFIX: &str = "criu-migrate-";
+/// Not swept by anybody.
+const LASTING_PREFIX: &str = "criu-container-";
 /// A directory younger than this may not be locked by its owner yet.
 const SETTLED: Duration = Duration::from_secs(60);
 
@@ -23,18 +25,39 @@ const SETTLED: Duration = Duration::from_secs(60);
 pub(crate) struct Staging {
     path: PathBuf,
     directory: File,
+    /// Stays when the value goes.
+    lasting: bool,
 }
 
 impl Staging {
     /// Makes one in `parent`, and removes what killed migrations left there.
     pub(crate) fn create(parent: &Path) -> Result<Self> {
         sweep(parent);
+        Self::make(parent, PREFIX, false)
+    }
+
+    /// Makes one that stays, also when this process is killed, until it is let go.
+    pub(crate) fn create_lasting(parent: &Path, label: &str) -> Result<Self> {
+        Self::make(parent, &format!("{LASTING_PREFIX}{label}-"), true)
+    }
+
+    /// Lets it stay.
+    pub(crate) fn keep(&mut self) {
+        self.lasting = true;
+    }
+
+    /// Has a lasting one removed with the value, too.
+    pub(crate) fn let_go(&mut self) {
+        self.lasting = false;
+    }
+
+    fn make(parent: &Path, prefix: &str, lasting: bool) -> Result<Self> {
         let making = |source| Error::Io {
             doing: format!("make a directory for images in {}", parent.display()),
             source,
         };
         let unique = fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(making)?;
-        let path = parent.join(format!("{PREFIX}{}", unique.trim()));
+        let path = parent.join(format!("{prefix}{}", unique.trim()));
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&path)
@@ -44,7 +67,11 @@ impl Staging {
             Ok(directory)
         });
         match opened {
-            Ok(directory) => Ok(Self { path, directory }),
+            Ok(directory) => Ok(Self {
+                path,
+                directory,
+                lasting,
+            }),
             Err(source) => {
                 let _ = fs::remove_dir(&path);
                 Err(making(source))
@@ -76,6 +103,15 @@ impl Staging {
         Path::new("..").join(round_name(round.saturating_sub(1)))
     }
 
+    /// Uses the directory itself for images: those of a container's runtime.
+    pub(crate) fn whole(&self) -> Result<ImagesDir> {
+        ImagesDir::open_at(self.path.clone())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Bytes that still fit.
     pub(crate) fn free_bytes(&self) -> Result<u64> {
         let space = fstatvfs(&self.directory).map_err(io::Error::from);
@@ -90,6 +126,9 @@ fn round_name(round: u32) -> String {
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        if self.lasting {
+            return;
+        }
         // What cannot be removed now the next migration tries again.
         let _ = fs::remove_dir_all(&self.path);
     }

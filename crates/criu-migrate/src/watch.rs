@@ -13,6 +13,7 @@ use crate::mode::Mode;
 use crate::policy::Verdict;
 use crate::preflight::Report;
 use crate::report::RoundReport;
+use crate::sync::Pass;
 use crate::units::microseconds;
 
 /// Something that happened in a migration.
@@ -77,6 +78,32 @@ pub enum Happening {
         /// What.
         #[serde(flatten)]
         report: Report,
+    },
+    /// Files are on the destination as they are on the source now.
+    Synced {
+        /// Which.
+        path: String,
+        /// Whether the tree still ran.
+        pass: Pass,
+        /// Bytes of rsync's conversation that this side sent, runs of zeros not counted.
+        sent_bytes: u64,
+    },
+    /// Files brought along were removed again, since the tree did not come.
+    SyncRemoved {
+        /// Which.
+        path: String,
+    },
+    /// Files brought along remain although the tree did not come: there were files in that place before,
+    /// which are as on the source now.
+    SyncRemains {
+        /// Which.
+        path: String,
+    },
+    /// The container is checkpointed: it is restored here if anything fails, but by nobody if this process
+    /// dies.
+    Checkpointed {
+        /// What restores it then.
+        restore_command: String,
     },
     /// CRIU begins to freeze the tree.
     Freezing,

@@ -7,12 +7,13 @@
 //! * [`CertificateAuthority`]: certificates for both ends of a TLS connection.
 //! * [`ResourceSnapshot`]: file descriptors, children and zombies before and after.
 //! * [`synthetic`]: images made byte by byte.
-//! * [`Subreaper`], [`NetworkNamespace`], [`TempDir`]: what those stand on.
+//! * [`Subreaper`], [`NetworkNamespace`], [`BindMount`], [`TempDir`]: what those stand on.
 //!
 //! Everything here panics where a library would return an error: a test has no better answer. Nothing here depends on
 //! the crates it tests.
 
 mod binaries;
+mod bind_mount;
 mod certificates;
 mod criu_under_test;
 mod fake_criu;
@@ -28,6 +29,7 @@ pub mod synthetic;
 mod temp_dir;
 
 pub use binaries::{fake_criu_binary, fixtures_binary, target_binary};
+pub use bind_mount::BindMount;
 pub use certificates::{CertificateAuthority, CertificateFiles, Validity};
 pub use criu_under_test::CriuUnderTest;
 pub use fake_criu::{FakeCriu, Step};

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 
 use crate::binaries::target_binary;
+use crate::bind_mount::BindMount;
 use crate::scene::{Namespace, Scene};
 use crate::subreaper::{Subreaper, children, descendants};
 use crate::temp_dir::TempDir;
@@ -72,7 +73,7 @@ impl TestProcess {
     #[must_use]
     pub fn directory(&self) -> PathBuf {
         match &self.root {
-            Some(root) => root.path.join("state"),
+            Some(root) => root.mount.path().join("state"),
             None => self.directory.path().to_path_buf(),
         }
     }
@@ -81,7 +82,7 @@ impl TestProcess {
     /// restore names.
     #[must_use]
     pub fn root(&self) -> Option<&Path> {
-        self.root.as_ref().map(|root| root.path.as_path())
+        self.root.as_ref().map(|root| root.mount.path())
     }
 
     /// How far it has counted.
@@ -216,7 +217,7 @@ impl TestProcess {
             let mounted = MountedRoot::furnish(&directory, &target);
             arguments.extend([
                 "--enter".into(),
-                mounted.path.display().to_string(),
+                mounted.mount.path().display().to_string(),
                 "/state".into(),
             ]);
             root = Some(mounted);
@@ -298,7 +299,7 @@ impl Drop for TestProcess {
 /// A directory with the target program and its libraries, mounted onto itself so that it can be a root.
 #[derive(Debug)]
 struct MountedRoot {
-    path: PathBuf,
+    mount: BindMount,
 }
 
 impl MountedRoot {
@@ -328,18 +329,9 @@ impl MountedRoot {
             fs::copy(&from, &to)
                 .unwrap_or_else(|error| panic!("cannot copy {}: {error}", from.display()));
         }
-        rustix::mount::mount_bind(&path, &path)
-            .and_then(|()| {
-                rustix::mount::mount_change(&path, rustix::mount::MountPropagationFlags::PRIVATE)
-            })
-            .unwrap_or_else(|error| panic!("cannot mount {}: {error}", path.display()));
-        MountedRoot { path }
-    }
-}
-
-impl Drop for MountedRoot {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.path, rustix::mount::UnmountFlags::DETACH);
+        MountedRoot {
+            mount: BindMount::new(path),
+        }
     }
 }
 

@@ -39,8 +39,11 @@ use protection::connected;
 Or with one command on the source, over ssh:
   criuctl migrate send 4711 --over 'ssh root@there criuctl migrate receive --stdio'
 
-The files the processes use have to be there under the same names, and their process ids have to be free
-there: a tree in a pid namespace of its own brings its ids along.")]
+The files the processes use have to be there under the same names, or come along (--sync); their process ids
+have to be free there: a tree in a pid namespace of its own brings its ids along.
+
+Containers of runc and podman move by their own runtime:
+  criuctl migrate send --podman web 127.0.0.1:7077")]
 pub(super) enum Verb {
     Receive(Box<receive::Arguments>),
     Send(Box<send::Arguments>),

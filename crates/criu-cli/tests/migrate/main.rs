@@ -5,6 +5,7 @@
     reason = "a test has no better answer than to fail"
 )]
 
+mod containers;
 mod faults;
 mod hosts;
 mod link;
@@ -12,4 +13,5 @@ mod preflight;
 #[cfg(feature = "tls")]
 mod protected;
 mod sides;
+mod sync;
 mod travel;

@@ -33,6 +33,21 @@ pub(crate) fn criuctl(criu: &CriuUnderTest) -> Command {
     command
 }
 
+/// Whether a program is installed.
+pub(crate) fn have(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output();
+    found.is_ok_and(|output| output.status.success())
+}
+
+/// Where a program is.
+#[track_caller]
+pub(crate) fn which(program: &str) -> String {
+    let command = format!("command -v {program}");
+    let found = Command::new("sh").args(["-c", &command]).output().unwrap();
+    assert!(found.status.success(), "{program} is not installed");
+    String::from_utf8(found.stdout).unwrap().trim().to_owned()
+}
+
 /// A point of a migration that can be held: a hook of the CRIU on one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hold {

@@ -18,13 +18,15 @@ use std::time::{Duration, Instant};
 use criu::{Criu, HookError, HookResult, Hooks, LazyPages, Restore};
 
 use crate::connection::Connection;
+use crate::container::{self, Arrival};
 use crate::conversation::Party;
 use crate::error::{Error, Result};
 use crate::host;
 use crate::images_dir::ImagesDir;
-use crate::message::Message;
+use crate::message::{Message, Offer};
 use crate::preflight::{Asks, Check, Preflight};
 use crate::staging::Staging;
+use crate::sync::Landing;
 use crate::timing::Timing;
 use crate::transport::Transport;
 use crate::tree::Tree;
@@ -34,6 +36,8 @@ use crate::watch::{Happening, Watch};
 use filling::Filling;
 use guard::Guard;
 use store::Store;
+
+pub(crate) use store::Taking;
 
 /// Receives a process tree.
 ///
@@ -52,6 +56,9 @@ pub struct Destination {
     pub limit_bytes: u64,
     /// What is not compared before a tree is accepted.
     pub ignore: Vec<Check>,
+    /// Places where a source may put files that come along, with all below them, as the tree sees them: none
+    /// unless said, since a source that names a wrong path would replace and delete what is there.
+    pub allow_sync: Vec<PathBuf>,
     /// How long to wait for the source.
     pub timing: Timing,
 }
@@ -66,6 +73,12 @@ pub struct Received {
     pub images: u64,
 }
 
+impl Received {
+    pub(crate) fn new(pid: i32, images: u64) -> Self {
+        Self { pid, images }
+    }
+}
+
 impl Destination {
     /// Prepares to receive a tree.
     pub fn new(criu: Criu, restore: Restore) -> Self {
@@ -75,6 +88,7 @@ impl Destination {
             work_dir: std::env::temp_dir(),
             limit_bytes: u64::MAX,
             ignore: Vec::new(),
+            allow_sync: Vec::new(),
             timing: Timing::default(),
         }
     }
@@ -141,15 +155,34 @@ impl Destination {
         preflight.room_bytes = Some(room_bytes);
         preflight.ignore = &self.ignore;
         preflight.answer(&ours, &offer, asks, connection, watch)?;
+        let mut landing = match self.land(&offer, &staging, watch)? {
+            Ok(landing) => landing,
+            Err(reason) => {
+                let said = reason.clone();
+                connection.say(&Message::Refuse { reason })?;
+                return Err(Error::Refused { reason: said });
+            }
+        };
         watch.tell(Happening::Agreed { host: offer.host });
         connection.say(&Message::Accept(Box::new(ours)))?;
+        if let Some(container) = offer.container {
+            let arrival = Arrival {
+                destination: self,
+                container: &container,
+                needs: &offer.needs,
+                staging: &staging,
+                room_bytes,
+            };
+            return arrival.take_in(connection, &mut landing, watch);
+        }
 
-        let store = Store {
+        let mut store = Store {
             criu: &self.criu,
             staging: &staging,
             timing: &self.timing,
             room_bytes,
             watch,
+            landing: &mut landing,
         };
         let stored = store.take(connection)?;
         watch.tell(Happening::Restoring);
@@ -196,6 +229,8 @@ impl Destination {
                     // source be told to resume its copy.
                     if let Err(error) = tree.kill() {
                         connection.break_off();
+                        // Its files stay with it.
+                        landing.keep();
                         return Err(error);
                     }
                 }
@@ -208,6 +243,7 @@ impl Destination {
                 });
             }
         };
+        landing.keep();
         watch.tell(Happening::Running { pid });
         // The tree runs whether this arrives or not; the source's copy stays stopped until it knows.
         let _ = connection.say(&Message::Committed {
@@ -222,6 +258,29 @@ impl Destination {
             pid,
             images: stored.images,
         })
+    }
+
+    /// Prepares for files and containers that come along; says what is in the way.
+    fn land(
+        &self,
+        offer: &Offer,
+        staging: &Staging,
+        watch: &Watch,
+    ) -> Result<Result<Landing, String>> {
+        let obstacle = match &offer.container {
+            Some(container) => container::obstacle(self, container, staging)?,
+            None => None,
+        };
+        if let Some(reason) = obstacle {
+            return Ok(Err(reason));
+        }
+        let root = self.restore.root.clone().unwrap_or_else(|| "/".into());
+        Ok(Landing::prepare(
+            &root,
+            &self.allow_sync,
+            &offer.sync,
+            watch,
+        ))
     }
 
     /// Prepares to have memory filled from the source, in a directory where the restore finds who does it.
@@ -246,6 +305,8 @@ impl Destination {
 
 /// How long to wait for the source to close after the last word.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// For files that come along; the source knows how long that may take, and its silence is noticed.
+pub(crate) const SYNC: Duration = Duration::from_secs(1 << 32);
 
 /// The state machine takes no such message here; this is for the compiler.
 fn out_of_turn(message: &Message) -> crate::conversation::OutOfTurn {

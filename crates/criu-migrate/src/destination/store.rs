@@ -1,15 +1,19 @@
 //! Takes in what the tree is made of: pages, round by round, and images.
 
+use std::path::Path;
+use std::time::Duration;
+
 use criu::{Criu, PageServer};
 
 use crate::connection::{Arrival, Chunk, Connection};
 use crate::conversation::Party;
-use crate::destination::out_of_turn;
+use crate::destination::{SYNC, out_of_turn};
 use crate::error::{Error, ImageProblem, Result};
 use crate::images_dir::ImagesDir;
 use crate::intake::{Intake, IntakeError};
 use crate::message::Message;
 use crate::staging::Staging;
+use crate::sync::Landing;
 use crate::timing::Timing;
 use crate::tunnel::{Inbound, Plan, Tunnel};
 use crate::watch::{Happening, Watch};
@@ -32,6 +36,8 @@ pub(crate) struct Store<'a> {
     /// The room for all of it.
     pub(crate) room_bytes: u64,
     pub(crate) watch: &'a Watch,
+    /// Files that come along.
+    pub(crate) landing: &'a mut Landing,
 }
 
 /// How much of it there is so far.
@@ -43,7 +49,7 @@ struct Taken {
 
 impl Store<'_> {
     /// Takes rounds until images come, and those.
-    pub(crate) fn take(&self, connection: &mut Connection) -> Result<Stored> {
+    pub(crate) fn take(&mut self, connection: &mut Connection) -> Result<Stored> {
         let mut taken = Taken::default();
         loop {
             let step = connection.hear("its next step", self.timing.answer, self.watch)?;
@@ -69,6 +75,10 @@ impl Store<'_> {
                             return Ok(stored);
                         }
                     }
+                }
+                Message::OpenSync { path, pass } => {
+                    let place = self.staging.path();
+                    self.landing.receive(connection, &path, pass, place, SYNC)?;
                 }
                 first @ Message::Image { .. } => {
                     let directory = self.begin(&mut taken)?;
@@ -148,12 +158,49 @@ impl Store<'_> {
     }
 
     fn images(
-        &self,
+        &mut self,
         connection: &mut Connection,
         directory: ImagesDir,
         first: Message,
         taken: &Taken,
     ) -> Result<Stored> {
+        let taking = Taking {
+            directory: &directory,
+            limit_bytes: self.left_bytes(taken),
+            place: self.staging.path(),
+            within: self.timing.restore,
+            watch: self.watch,
+        };
+        let (images, pages_follow) = taking.run(connection, self.landing, first)?;
+        Ok(Stored {
+            directory,
+            images,
+            pages_follow,
+        })
+    }
+}
+
+/// How images are taken in.
+pub(crate) struct Taking<'a> {
+    pub(crate) directory: &'a ImagesDir,
+    /// Most bytes they may take.
+    pub(crate) limit_bytes: u64,
+    /// For what rsync needs.
+    pub(crate) place: &'a Path,
+    /// The longest wait for the next piece.
+    pub(crate) within: Duration,
+    pub(crate) watch: &'a Watch,
+}
+
+impl Taking<'_> {
+    /// Takes images from the `first` message on, until they are complete: how many they are, and whether pages
+    /// follow. Files that come along may come between them.
+    pub(crate) fn run(
+        &self,
+        connection: &mut Connection,
+        landing: &mut Landing,
+        first: Message,
+    ) -> Result<(u64, bool)> {
         let failed = |error| match error {
             IntakeError::Problem(problem) => Error::Image {
                 peer: Party::Source,
@@ -164,9 +211,9 @@ impl Store<'_> {
                 source,
             },
         };
-        let mut intake = Intake::new(&directory, self.left_bytes(taken));
+        let mut intake = Intake::new(self.directory, self.limit_bytes);
         let mut arrival = Arrival::Message(first);
-        let (images, pages_follow) = loop {
+        loop {
             let taken = match arrival {
                 Arrival::Message(Message::Image { name, len_bytes }) => {
                     intake.begin(&name, len_bytes)
@@ -176,7 +223,11 @@ impl Store<'_> {
                     pages_follow,
                 }) => {
                     intake.complete(images).map_err(failed)?;
-                    break (images, pages_follow);
+                    return Ok((images, pages_follow));
+                }
+                Arrival::Message(Message::OpenSync { path, pass }) => {
+                    landing.receive(connection, &path, pass, self.place, SYNC)?;
+                    Ok(())
                 }
                 Arrival::Message(message) => return Err(out_of_turn(&message).into()),
                 Arrival::Image(Chunk::Data(bytes)) => intake.add(&bytes),
@@ -184,12 +235,7 @@ impl Store<'_> {
                 Arrival::Image(Chunk::End) => intake.end(),
             };
             taken.map_err(failed)?;
-            arrival = connection.next("the images", self.timing.restore, self.watch)?;
-        };
-        Ok(Stored {
-            directory,
-            images,
-            pages_follow,
-        })
+            arrival = connection.next("the images", self.within, self.watch)?;
+        }
     }
 }

@@ -33,3 +33,4 @@ pub use finding::{Finding, NotCompared, Report, Severity};
 pub use here::{CgroupHere, FileHere, Here};
 pub(crate) use inquiry::{Asks, hear_answer};
 pub use inquiry::{Preflight, ask};
+pub(crate) use running::is_read_only;

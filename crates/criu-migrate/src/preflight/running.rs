@@ -71,7 +71,7 @@ impl Facts {
         Self::of_host(&host::here(criu)?, criu, work_dir)
     }
 
-    fn of_host(host: &Host, criu: &Criu, work_dir: &Path) -> Result<Self> {
+    pub(crate) fn of_host(host: &Host, criu: &Criu, work_dir: &Path) -> Result<Self> {
         let features = criu.features().map(|features| {
             features
                 .iter()
@@ -455,7 +455,7 @@ fn build_id_at(path: &Path) -> Option<String> {
 }
 
 /// Whether the flags in a descriptor's `fdinfo`, octal, have access mode `O_RDONLY`.
-fn is_read_only(info: &str) -> bool {
+pub(crate) fn is_read_only(info: &str) -> bool {
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
     let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
     flags.is_some_and(|flags| flags & 0o3 == 0)

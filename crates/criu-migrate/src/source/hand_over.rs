@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 use crate::frame::{Channel, DATA_BYTES_MAX, Frame};
 use crate::images_dir::{ImagesDir, Piece, SparseReader};
 use crate::message::Message;
+use crate::sync::{Departure, written_by};
+use crate::timing::Timing;
 use crate::tree::Tree;
 use crate::watch::{Happening, Watch};
 
@@ -66,6 +68,20 @@ pub(crate) fn begin(connection: &mut Connection, pid: i32, watch: &Watch) -> Res
         since: Some(Instant::now()),
         stopped_before: tree.stopped(),
     })
+}
+
+/// Copies what has changed of the files that come along, while the tree is frozen that may have written them.
+pub(crate) fn sync_last(
+    connection: &mut Connection,
+    departure: Option<&Departure>,
+    tree: &Tree,
+    timing: &Timing,
+    watch: &Watch,
+) -> Result<()> {
+    let Some(departure) = departure else {
+        return Ok(());
+    };
+    departure.last_pass(connection, &written_by(tree.pids()), timing.restore, watch)
 }
 
 /// Images that were sent.

@@ -31,10 +31,13 @@ use crate::report::{Failed, Fate, NotSent, Sent};
 use crate::source::moving::Moving;
 use crate::source::rounds::{NO_ROUNDS, Rounding, Rounds};
 use crate::staging::Staging;
+use crate::sync::Departure;
 use crate::timing::Timing;
 use crate::transport::Transport;
 use crate::tunnel::{Plan, Tunnel};
 use crate::watch::{Happening, Watch};
+
+pub(crate) use hand_over::{Copied, send_images};
 
 /// Sends a process tree away.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ pub struct Source {
     pub work_dir: PathBuf,
     /// Whether to compress memory and images, if the destination expands them.
     pub compression: Compression,
+    /// Paths that come along, as the tree sees them; see [`crate::sync`].
+    pub sync: Vec<PathBuf>,
     /// What the destination need not compare.
     pub ignore: Vec<Check>,
     /// How long to wait for the destination.
@@ -69,6 +74,7 @@ impl Source {
             limits: Limits::default(),
             work_dir: std::env::temp_dir(),
             compression: Compression::default(),
+            sync: Vec::new(),
             ignore: Vec::new(),
             timing: Timing::default(),
         }
@@ -131,7 +137,7 @@ impl Source {
     ) -> Result<Sent, Failed> {
         let began = Instant::now();
         let prepared = self.prepare(connection, pid, watch);
-        let (staging, mode, rounds) = match prepared {
+        let (staging, mode, rounds, departure) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return Err(Failed::new(connection.reached(), error, Fate::Untouched)),
         };
@@ -141,6 +147,7 @@ impl Source {
             pid,
             staging: &staging,
             rounds: &rounds,
+            departure: departure.as_ref(),
             timing: &self.timing,
             watch,
             hooks,
@@ -173,12 +180,16 @@ impl Source {
         connection: &mut Connection,
         pid: i32,
         watch: &Watch,
-    ) -> Result<(Staging, Mode, Rounds)> {
-        let chosen = self.agree(connection, pid, watch)?;
+    ) -> Result<(Staging, Mode, Rounds, Option<Departure>)> {
+        let departure = Departure::of_process(pid, &self.sync)?;
+        let chosen = self.agree(connection, pid, departure.as_ref(), watch)?;
         let staging = Staging::create(&self.work_dir)?;
         let mut limits = self.limits.clone();
         if limits.on_divergence == OnDivergence::PostCopy && !chosen.may_end_lazily {
             limits.on_divergence = OnDivergence::StopAnyway;
+        }
+        if let Some(departure) = &departure {
+            departure.first_pass(connection, watch)?;
         }
         let rounding = Rounding {
             criu: &self.criu,
@@ -196,7 +207,7 @@ impl Source {
             Decision::PostCopy => Mode::Hybrid,
             _ => chosen.mode,
         };
-        Ok((staging, mode, rounds))
+        Ok((staging, mode, rounds, departure))
     }
 
     /// Asks the destination what is in the tree's way there; the tree is not touched and does not move.
@@ -220,26 +231,36 @@ impl Source {
         )
     }
 
-    fn offer(&self, ours: &Host, pid: i32) -> Result<Offer> {
+    fn offer(&self, ours: &Host, pid: i32, departure: Option<&Departure>) -> Result<Offer> {
         let mut facts = Facts::of_running_on(ours, pid, &self.dump, &self.criu, &self.work_dir)?;
         if self.mode.is_some_and(Mode::is_lazy) {
             facts.require(Feature::LazyPages.name());
         }
+        if let Some(departure) = departure {
+            facts.files.retain(|file| !departure.covers(&file.path));
+        }
         let mut offer = Offer::new(ours.clone(), facts.fit());
         offer.needs = Needs::of_dump(&self.dump);
         offer.ignore.clone_from(&self.ignore);
+        offer.sync = departure.map_or_else(Vec::new, |all| all.offered().to_vec());
         Ok(offer)
     }
 
     /// Makes the offer, and finds a mode with whoever accepts it.
-    fn agree(&self, connection: &mut Connection, pid: i32, watch: &Watch) -> Result<Chosen> {
+    fn agree(
+        &self,
+        connection: &mut Connection,
+        pid: i32,
+        departure: Option<&Departure>,
+        watch: &Watch,
+    ) -> Result<Chosen> {
         if self.dump.shell_job {
             return Err(Error::Misuse {
                 problem: "a shell's job cannot move: its terminal and session stay here",
             });
         }
         let ours = host::here(&self.criu)?;
-        let offer = self.offer(&ours, pid)?;
+        let offer = self.offer(&ours, pid, departure)?;
         connection.say(&Message::Offer(Box::new(offer)))?;
         let theirs = match preflight::hear_answer(connection, &self.timing, watch)? {
             Message::Accept(host) => host,

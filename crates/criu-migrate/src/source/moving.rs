@@ -10,6 +10,7 @@ use crate::report::{Failed, Fate};
 use crate::source::hand_over::Copied;
 use crate::source::rounds::Rounds;
 use crate::staging::Staging;
+use crate::sync::Departure;
 use crate::timing::Timing;
 use crate::watch::Watch;
 
@@ -21,6 +22,8 @@ pub(crate) struct Moving<'a> {
     pub(crate) pid: i32,
     pub(crate) staging: &'a Staging,
     pub(crate) rounds: &'a Rounds,
+    /// Files that come along.
+    pub(crate) departure: Option<&'a Departure>,
     pub(crate) timing: &'a Timing,
     pub(crate) watch: &'a Watch,
     pub(crate) hooks: &'a mut dyn Hooks,

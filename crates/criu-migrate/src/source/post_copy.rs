@@ -22,9 +22,10 @@ use crate::error::{Error, Result};
 use crate::images_dir::ImagesDir;
 use crate::message::Message;
 use crate::report::{Failed, Fate};
-use crate::source::hand_over::{Copied, Frozen, Stepping, Steps, begin, send_images};
+use crate::source::hand_over::{Copied, Frozen, Stepping, Steps, begin, send_images, sync_last};
 use crate::source::moving::{HandOver, Moved, Moving, undone};
 use crate::source::out_of_turn;
+use crate::sync::Departure;
 use crate::timing::Timing;
 use crate::tree::Tree;
 use crate::tunnel::{Handle, Inbound, Plan, Tunnel};
@@ -48,6 +49,7 @@ pub(crate) fn run(mut moving: Moving<'_>) -> Result<Moved, Failed> {
                 watch,
                 timing: moving.timing,
                 images,
+                departure: moving.departure,
                 tunnel: tunnel.handle(),
                 criu_ended,
                 pid: moving.pid,
@@ -109,11 +111,12 @@ struct Serving<'scope, 'env> {
     watch: &'scope Watch,
     timing: &'scope Timing,
     images: &'scope ImagesDir,
+    departure: Option<&'scope Departure>,
     tunnel: Handle,
     criu_ended: &'scope AtomicBool,
     pid: i32,
     frozen: Option<Frozen>,
-    served: Option<ScopedJoinHandle<'scope, Result<Moved, Unserved>>>,
+    served: Option<ScopedJoinHandle<'scope, Result<Moved, Box<Unserved>>>>,
 }
 
 impl Steps for Serving<'_, '_> {
@@ -130,6 +133,7 @@ impl Steps for Serving<'_, '_> {
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
+        sync_last(connection, self.departure, &tree, self.timing, self.watch)?;
         let copied = send_images(connection, self.images, true, self.watch)?;
         let frozen = self.frozen.take().unwrap_or_default();
         self.frozen = Some(Frozen {
@@ -190,7 +194,7 @@ enum Then {
 }
 
 impl Conversation<'_> {
-    fn run(mut self) -> Result<Moved, Unserved> {
+    fn run(mut self) -> Result<Moved, Box<Unserved>> {
         let mut then = Then::GoesOn;
         let outcome = self.converse(&mut then);
         let stage = self.connection.reached();
@@ -206,14 +210,14 @@ impl Conversation<'_> {
         outcome.map_err(|error| self.unserved(stage, error, then))
     }
 
-    fn unserved(self, stage: Stage, error: Error, then: Then) -> Unserved {
-        Unserved {
+    fn unserved(self, stage: Stage, error: Error, then: Then) -> Box<Unserved> {
+        Box::new(Unserved {
             stage,
             error,
             tree: self.tree,
             frozen: self.frozen,
             then,
-        }
+        })
     }
 
     fn converse(&mut self, then: &mut Then) -> Result<Moved> {

@@ -20,9 +20,10 @@ use crate::error::{Error, Result};
 use crate::images_dir::ImagesDir;
 use crate::message::Message;
 use crate::report::{Failed, Fate};
-use crate::source::hand_over::{Copied, Frozen, Stepping, Steps, begin, send_images};
+use crate::source::hand_over::{Copied, Frozen, Stepping, Steps, begin, send_images, sync_last};
 use crate::source::moving::{HandOver, Moved, Moving, undone};
 use crate::source::{open_pages, out_of_turn};
+use crate::sync::Departure;
 use crate::timing::Timing;
 use crate::tree::Tree;
 use crate::tunnel::{Inbound, Plan, Tunnel};
@@ -37,6 +38,7 @@ pub(crate) fn run(mut moving: Moving<'_>) -> Result<Moved, Failed> {
             watch,
             timing,
             images: &images,
+            departure: moving.departure,
             tunnel: &tunnel,
             pid: moving.pid,
             frozen: Frozen::default(),
@@ -139,6 +141,7 @@ struct Holding<'a> {
     watch: &'a Watch,
     timing: &'a Timing,
     images: &'a ImagesDir,
+    departure: Option<&'a Departure>,
     tunnel: &'a Tunnel,
     pid: i32,
     frozen: Frozen,
@@ -167,6 +170,13 @@ impl Steps for Holding<'_> {
         });
         let looking = Error::io(format!("look at process {}", self.pid));
         let tree = Tree::of(self.pid).map_err(looking)?;
+        sync_last(
+            self.connection,
+            self.departure,
+            &tree,
+            self.timing,
+            self.watch,
+        )?;
         let copied = send_images(self.connection, self.images, false, self.watch)?;
         let answer = self
             .connection

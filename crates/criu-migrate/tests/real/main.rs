@@ -5,6 +5,7 @@
 )]
 
 mod hostile;
+mod hostile_files;
 mod journey;
 mod post_copy;
 mod pre_copy;

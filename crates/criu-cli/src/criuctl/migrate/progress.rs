@@ -154,6 +154,18 @@ fn sentence(what: &Happening) -> Option<String> {
             format!("round {round} is stored, {} in all", size(*bytes))
         }
         Happening::Decided(verdict) => decision(verdict),
+        Happening::Synced {
+            path,
+            pass,
+            sent_bytes,
+        } => format!("{path} copied, {pass} pass: {} sent", size(*sent_bytes)),
+        Happening::SyncRemoved { path } => format!("{path} removed again"),
+        Happening::SyncRemains { path } => {
+            format!("{path} was here before and remains, with files as the source has them")
+        }
+        Happening::Checkpointed { restore_command } => format!(
+            "checkpointed; should this program be killed now, `{restore_command}` brings it back"
+        ),
         Happening::Freezing => "freezing the tree".to_owned(),
         Happening::PagesCopied {
             stream_bytes,

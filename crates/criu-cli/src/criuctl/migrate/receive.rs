@@ -29,6 +29,8 @@ use crate::output::{visible, write_stdout};
   criuctl migrate receive --listen 127.0.0.1:7077
   criuctl migrate receive --listen 127.0.0.1:0        the port is printed first
   criuctl migrate receive --stdio                     for `criuctl migrate send --over`
+  criuctl migrate receive --stdio --allow-sync /srv   for `criuctl migrate send --sync /srv/app`, or
+                                                      for `--runc ID` with a bundle below /srv
 
 With TLS:
   criuctl migrate receive --listen 0.0.0.0:7077 --tls-cert there.pem --tls-key there.key --tls-ca ca.pem
@@ -57,6 +59,10 @@ pub(in crate::criuctl) struct Arguments {
     /// Most bytes memory and images may take there [default: what is free]
     #[arg(long, value_name = "BYTES")]
     max_bytes: Option<u64>,
+    /// Let the source replace and delete files here, with all below, as the processes will see them: below
+    /// --root if that is given (can be repeated) [default: nowhere]
+    #[arg(long, value_name = "PATH")]
+    allow_sync: Vec<PathBuf>,
     /// Do not compare this before accepting a tree (can be repeated)
     #[arg(long, value_name = "CHECK", value_parser = check_names())]
     ignore: Vec<Check>,
@@ -209,6 +215,7 @@ fn receive(
     let mut destination = Destination::new(global.criu()?, restore);
     destination.work_dir.clone_from(&work_dir);
     destination.ignore.clone_from(&arguments.ignore);
+    destination.allow_sync.clone_from(&arguments.allow_sync);
     if let Some(limit_bytes) = arguments.max_bytes {
         destination.limit_bytes = limit_bytes;
     }

@@ -1,10 +1,13 @@
 //! `criuctl migrate send`.
 
+mod container;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use criu::Dump;
+use criu_migrate::container::{Container, Runtime};
 use criu_migrate::preflight::Check;
 use criu_migrate::{Compression, Error, Fate, NotSent, Sent, Source};
 use serde_json::json;
@@ -33,17 +36,32 @@ use crate::output::visible;
   criuctl migrate send 4711 10.0.0.2:7077 --insecure --tcp-established
   criuctl migrate send 4711 10.0.0.2:7077 --insecure --max-downtime 100ms --on-divergence post-copy
   criuctl migrate send 4711 10.0.0.2:7077 --insecure --mode post-copy
+  criuctl migrate send 4711 --sync /srv/app --over \
+      'ssh root@there criuctl migrate receive --stdio --allow-sync /srv/app'
+  criuctl migrate send --runc web --over \
+      'ssh root@there criuctl migrate receive --stdio --allow-sync /srv/bundles'
+  criuctl migrate send --podman web --over 'ssh root@there criuctl migrate receive --stdio'
+
+A container is checkpointed here and restored there by its runtime, which must be on both hosts; until it runs
+there its checkpoint is kept, and restored here when anything fails. A runc container needs its bundle's
+directory allowed there; a podman container its image there.
 
 Exit status: 0 the tree runs there; 1 it does not, and goes on here; 3 in doubt: the tree is stopped here
 and may run there, which the message says how to resolve; 130 called off. With --preflight-only: 0 nothing is
 in the way; 1 something is; 2 no answer.")]
 pub(in crate::criuctl) struct Arguments {
-    /// The process to send, with all its children
-    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
-    pid: i32,
+    /// The process to send, with all its children; not with --runc and --podman
+    #[arg(value_name = "PID", required_unless_present_any = ["runc", "podman"])]
+    pid: Option<String>,
     /// Where `criuctl migrate receive --listen` waits
-    #[arg(value_name = "HOST:PORT", required_unless_present = "over")]
+    #[arg(value_name = "HOST:PORT")]
     destination: Option<String>,
+    /// Send this container of runc, with its bundle, by runc's checkpoint and restore
+    #[arg(long, value_name = "ID", conflicts_with_all = CONTAINER_CONFLICTS)]
+    runc: Option<String>,
+    /// Send this container of podman, with what changed below its root, by podman's checkpoint and restore
+    #[arg(long, value_name = "ID", conflicts_with_all = CONTAINER_CONFLICTS, conflicts_with = "runc")]
+    podman: Option<String>,
     /// A shell command whose standard streams lead to `criuctl migrate receive --stdio`
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["destination", "protection"])]
     over: Option<String>,
@@ -71,6 +89,11 @@ pub(in crate::criuctl) struct Arguments {
     /// Give the destination up when it gives no sign of life for this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     silence: Option<Duration>,
+    /// A file or directory to bring along, as the process sees it (can be repeated): copied by rsync once while
+    /// the process runs, and what has changed once more while it is frozen. A directory comes with all in it on
+    /// the same file system; what is not in it here is deleted there
+    #[arg(long, value_name = "PATH")]
+    sync: Vec<PathBuf>,
     /// Take file locks along
     #[arg(short = 'l', long)]
     file_locks: bool,
@@ -122,19 +145,40 @@ impl From<CompressWord> for Compression {
         }
     }
 }
+/// What a runtime does not take, or decides itself.
+const CONTAINER_CONFLICTS: [&str; 7] = [
+    "timeout",
+    "link_remap",
+    "evasive_devices",
+    "ghost_limit",
+    "network_lock",
+    "empty_ns",
+    "action_script",
+];
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Problem> {
     let work_dir = arguments.images_dir.clone();
     let work_dir = work_dir.unwrap_or_else(std::env::temp_dir);
-    let mut dump = request(arguments, &work_dir)?;
+    let words = Words::of(arguments)?;
+    let container = match (&arguments.runc, &arguments.podman) {
+        (Some(id), _) => Some(Container::new(Runtime::Runc, id)),
+        (None, Some(id)) => Some(Container::new(Runtime::Podman, id)),
+        (None, None) => None,
+    };
+    if let Some(container) = container {
+        return container::run(global, arguments, container, words.destination);
+    }
+    let pid = words.pid.unwrap_or_default();
+    let mut dump = request(arguments, pid, &work_dir)?;
     let criu = global.criu()?;
-    let way = (arguments.over.as_deref(), arguments.destination.as_deref());
+    let way = (arguments.over.as_deref(), words.destination);
     let transport = reach(way, arguments.insecure, &arguments.protection)?;
     let logs = Logs::prepare(&mut dump.settings)?;
     let mut source = Source::new(criu, dump);
     source.work_dir.clone_from(&work_dir);
     arguments.course.apply(&mut source);
     source.compression = arguments.compress.into();
+    source.sync.clone_from(&arguments.sync);
     if let Some(silence) = arguments.silence {
         source.timing = timing(silence);
     }
@@ -163,7 +207,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
         Ok(sent) => {
             logs.discard();
             let value = json!({ "event": "result", "result": sent });
-            result(global, &value, || table(arguments.pid, &sent))?;
+            result(global, &value, || table(&format!("process {pid}"), &sent))?;
             Ok(ExitCode::SUCCESS)
         }
         Err(not_sent) => {
@@ -173,8 +217,42 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     }
 }
 
-fn request(arguments: &Arguments, work_dir: &PathBuf) -> Result<Dump, Problem> {
-    let mut dump = Dump::new(arguments.pid, work_dir);
+/// The words of the command line that are no options.
+struct Words<'a> {
+    pid: Option<i32>,
+    destination: Option<&'a str>,
+}
+
+impl<'a> Words<'a> {
+    fn of(arguments: &'a Arguments) -> Result<Self, Problem> {
+        let (first, second) = (arguments.pid.as_deref(), arguments.destination.as_deref());
+        if arguments.runc.is_some() || arguments.podman.is_some() {
+            return match second {
+                // The only word is where to.
+                None => Ok(Self {
+                    pid: None,
+                    destination: first,
+                }),
+                Some(_) => Err(Problem::Usage(
+                    "a container has no PID: give --runc or --podman, and HOST:PORT".to_owned(),
+                )),
+            };
+        }
+        let pid = first
+            .and_then(|text| text.parse().ok())
+            .filter(|pid| *pid > 0);
+        let pid = pid.ok_or_else(|| {
+            Problem::Usage(format!("{:?} is no process id", first.unwrap_or_default()))
+        })?;
+        Ok(Self {
+            pid: Some(pid),
+            destination: second,
+        })
+    }
+}
+
+fn request(arguments: &Arguments, pid: i32, work_dir: &PathBuf) -> Result<Dump, Problem> {
+    let mut dump = Dump::new(pid, work_dir);
     arguments.settings.apply(&mut dump.settings);
     dump.timeout = arguments.timeout;
     dump.file_locks = arguments.file_locks;
@@ -190,8 +268,8 @@ fn request(arguments: &Arguments, work_dir: &PathBuf) -> Result<Dump, Problem> {
 }
 
 /// What people are shown of a migration that succeeded.
-fn table(pid: i32, sent: &Sent) -> String {
-    let mut text = format!("process {pid} runs there as {} ({})\n", sent.pid, sent.mode);
+fn table(what: &str, sent: &Sent) -> String {
+    let mut text = format!("{what} runs there as {} ({})\n", sent.pid, sent.mode);
     if !sent.rounds.is_empty() {
         text.push_str("  round     pages        sent      time    frozen  predicted downtime\n");
     }

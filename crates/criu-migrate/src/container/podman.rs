@@ -1,0 +1,149 @@
+//! The engine `podman`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::ImageSeen;
+use super::program::{ASKING, Program};
+use crate::error::{Error, Result};
+use crate::message::Needs;
+
+/// A container as `podman container inspect` tells it.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) pid: i32,
+    pub(super) is_running: bool,
+    pub(super) image: ImageSeen,
+}
+
+/// Looks for a container; an error when there is none.
+pub(super) fn state(program: &Program, id: &str) -> Result<State> {
+    let doing = format!("look for container {id}");
+    let text = program.run(&doing, ["container", "inspect", id], ASKING)?;
+    let unreadable = || Error::Container {
+        runtime: super::Runtime::Podman,
+        doing: doing.clone(),
+        said: "it says nothing this program understands".to_owned(),
+    };
+    let value: Value = serde_json::from_str(&text).map_err(|_| unreadable())?;
+    let container = value.get(0).ok_or_else(unreadable)?;
+    let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(unreadable);
+    let pid = container["State"]["Pid"].as_i64();
+    Ok(State {
+        id: text(&container["Id"])?,
+        name: text(&container["Name"])?,
+        pid: pid.and_then(|pid| pid.try_into().ok()).unwrap_or(0),
+        is_running: container["State"]["Status"].as_str() == Some("running"),
+        image: ImageSeen {
+            name: text(&container["ImageName"])?,
+            id: text(&container["Image"])?,
+        },
+    })
+}
+
+/// Whether there is a container of that id or name, in whatever state.
+pub(super) fn exists(program: &Program, id: &str) -> Result<bool> {
+    match program.run("look for a container", ["container", "exists", id], ASKING) {
+        Ok(_) => Ok(true),
+        // 1 says that there is none, 125 that podman failed.
+        Err(Error::Container { said, .. }) if said == "it ended with exit status: 1" => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Says why an image is not the one a container needs.
+pub(super) fn image_obstacle(program: &Program, image: &ImageSeen) -> Option<String> {
+    let words = ["image", "inspect", "--format", "{{.Id}}", "--", &image.name];
+    let found = program.run("look for the image", words, ASKING);
+    match found {
+        Ok(id)
+            if id.trim().trim_start_matches("sha256:")
+                == image.id.trim_start_matches("sha256:") =>
+        {
+            None
+        }
+        Ok(id) => Some(format!(
+            "image {} is {} here and {} on the source; bring the same one (podman save, podman load)",
+            image.name,
+            id.trim(),
+            image.id
+        )),
+        Err(_) => Some(format!(
+            "image {} is not here; bring it (podman pull, or podman save and podman load)",
+            image.name
+        )),
+    }
+}
+
+/// Checkpoints the container: into its own storage, and into an archive.
+pub(super) fn checkpoint(
+    program: &Program,
+    id: &str,
+    archive: &Path,
+    needs: &Needs,
+    within: Duration,
+) -> Result<()> {
+    let archive = archive.display().to_string();
+    let mut words = vec!["container", "checkpoint", "--keep", "--export", &archive];
+    words.extend(options(needs));
+    words.push(id);
+    let doing = format!("checkpoint container {id}");
+    program.run(&doing, words, within).map(drop)
+}
+
+/// Restores the container from what the checkpoint left in its storage.
+pub(super) fn restore_kept(
+    program: &Program,
+    id: &str,
+    needs: &Needs,
+    within: Duration,
+) -> Result<()> {
+    let words = restore_words(id, needs);
+    let doing = format!("restore container {id}");
+    program.run(&doing, words, within).map(drop)
+}
+
+/// The arguments of that, for a person to use, too.
+pub(super) fn restore_words(id: &str, needs: &Needs) -> Vec<String> {
+    let mut words = vec!["container", "restore"];
+    words.extend(options(needs));
+    words.push(id);
+    words.into_iter().map(str::to_owned).collect()
+}
+
+/// Restores a container from an archive.
+pub(super) fn import(
+    program: &Program,
+    archive: &Path,
+    needs: &Needs,
+    within: Duration,
+) -> Result<()> {
+    let archive = archive.display().to_string();
+    let mut words = vec!["container", "restore", "--import", &archive];
+    words.extend(options(needs));
+    program
+        .run("restore the container", words, within)
+        .map(drop)
+}
+
+/// Removes whatever there is of a container.
+pub(super) fn remove(program: &Program, id: &str) -> Result<()> {
+    let words = ["container", "rm", "--force", "--time", "0", id];
+    let doing = format!("remove container {id}");
+    program.run(&doing, words, ASKING).map(drop)
+}
+
+fn options(needs: &Needs) -> Vec<&'static str> {
+    let mut words = Vec::new();
+    if needs.tcp_established {
+        words.push("--tcp-established");
+    }
+    if needs.file_locks {
+        words.push("--file-locks");
+    }
+    words
+}
