@@ -21,7 +21,7 @@ use crate::checkpoint::{Checkpoint, RandomAccess};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind::ImageKind;
 use crate::message::{PagemapBlocks, PagemapEntry, PagemapHead};
-use crate::wire::{DecodeError, Fields, Message, Value};
+use crate::wire::{DecodeError, Message};
 
 /// The bytes are in the parent checkpoint (`PE_PARENT`).
 pub const PE_PARENT: u32 = 1;
@@ -80,24 +80,29 @@ impl PageRange {
         }
     }
 
-    /// Reads an entry in which nothing is out of the ordinary.
-    fn decode_usual(bytes: &[u8]) -> Option<Self> {
+    /// Reads an entry in which nothing is out of the ordinary; `None` for all others, of which
+    /// the struct tells what they say or what is wrong.
+    fn decode_usual(mut bytes: &[u8]) -> Option<Self> {
         let mut entry = PagemapEntry::default();
         let (mut address, mut has_compat_count, mut has_blocks) = (None, false, false);
-        for field in Fields::new(bytes) {
-            let field = field.ok()?;
-            match (field.number(), field.value()) {
-                (1, Value::Varint(value)) => address = Some(value),
-                (2, Value::Varint(value)) => {
+        while let Some((&tag, rest)) = bytes.split_first() {
+            bytes = rest;
+            let value = take_varint(&mut bytes)?;
+            // Field number and wire type, as every entry of CRIU's has them.
+            match (tag >> 3, tag & 7) {
+                (1, 0) => address = Some(value),
+                (2, 0) => {
                     entry.compat_nr_pages = u32::try_from(value).ok()?;
                     has_compat_count = true;
                 }
-                (3, Value::Varint(value)) => entry.in_parent = Some(value != 0),
-                (4, Value::Varint(value)) => entry.flags = Some(u32::try_from(value).ok()?),
-                (5, Value::Varint(value)) => entry.nr_pages = Some(value),
-                (6, Value::Bytes(_)) => has_blocks = true,
-                (1..=6, _) => return None,
-                _ => {}
+                (3, 0) => entry.in_parent = Some(value != 0),
+                (4, 0) => entry.flags = Some(u32::try_from(value).ok()?),
+                (5, 0) => entry.nr_pages = Some(value),
+                (6, 2) => {
+                    bytes = bytes.get(usize::try_from(value).ok()?..)?;
+                    has_blocks = true;
+                }
+                _ => return None,
             }
         }
         has_compat_count.then_some(Self {
@@ -106,6 +111,20 @@ impl PageRange {
             ..Self::from(&entry)
         })
     }
+}
+
+/// Takes a varint of usual length off the front.
+#[inline]
+fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for (index, &byte) in bytes.iter().take(9).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if byte < 0x80 {
+            *bytes = &bytes[index + 1..];
+            return Some(value);
+        }
+    }
+    None
 }
 
 impl From<&PagemapEntry> for PageRange {
