@@ -34,7 +34,7 @@ fn every_process_of_the_fixtures_is_restored_from_images_that_went_through_json(
                 .iter()
                 .any(|chain| name.starts_with(chain))
                 || name.ends_with("-compressed");
-            let is_made = place.join(&format!("{series}/{name}")).is_dir();
+            let is_made = place.join(format!("{series}/{name}")).is_dir();
             assert!(is_other || is_made, "{series}/{name} was left out: {told}");
         }
     }
