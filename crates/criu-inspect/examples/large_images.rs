@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p criu-inspect --example large_images DIRECTORY [GHOST_MIB]`
 //!
-//! Writes a page map of 200,000 entries, a memory map of 60,000 areas, 50,000 files, and an
+//! Writes a page map of 200,000 entries with empty pages, a memory map of 60,000 areas, 50,000 files, and an
 //! unlinked file of 1 GiB (or as many MiB as asked for); and the task that they are of, which has
 //! 2,000 of the files open, so that `crit x` can be asked.
 
@@ -62,6 +62,9 @@ fn page_map(directory: &Path) -> Result<(), Box<dyn Error>> {
         })?;
     }
     image.finish()?;
+    // Their content is a hole, which takes no room.
+    let pages: u64 = (0..200_000).map(|index| index % 3 + 1).sum();
+    File::create(directory.join(ImageKind::Pages.file(1)))?.set_len(pages * 4096)?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 //! itself, in pieces as large as it likes.
 
 pub mod block;
+mod page_range;
 mod page_size;
 mod pagemap;
 mod reader;
@@ -21,8 +22,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kind::ImageKind;
 use crate::message::{CoreEntryMarch, FdTypes};
 
+pub use self::page_range::PageRange;
 pub use self::page_size::PageSize;
-pub use self::pagemap::{PE_LAZY, PE_PARENT, PE_PAYLOAD_ALIGNED, PE_PRESENT, PageRange};
+pub use self::pagemap::{PE_LAZY, PE_PARENT, PE_PAYLOAD_ALIGNED, PE_PRESENT};
 pub use self::reader::MemoryReader;
 pub use self::space::{AddressSpace, Area, Content, PagesFile, PagesRef, Span, Spans, Vma};
 

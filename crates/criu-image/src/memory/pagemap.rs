@@ -14,14 +14,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::PageSize;
 use super::block::BLOCK_LIMIT;
+use super::{PageRange, PageSize};
 use crate::byte_order::ByteOrder;
 use crate::checkpoint::{Checkpoint, RandomAccess};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind::ImageKind;
 use crate::message::{PagemapBlocks, PagemapEntry, PagemapHead};
-use crate::wire::{DecodeError, Fields, Message, Value};
 
 /// The bytes are in the parent checkpoint (`PE_PARENT`).
 pub const PE_PARENT: u32 = 1;
@@ -47,75 +46,6 @@ impl PagemapEntry {
     #[must_use]
     pub fn effective_pages(&self) -> u64 {
         self.nr_pages.unwrap_or_else(|| self.compat_nr_pages.into())
-    }
-}
-
-/// What a `pagemap_entry` says of addresses: all but the sizes of its blocks.
-///
-/// Read straight from the bytes, at a fraction of what a [`PagemapEntry`] costs; a pagemap may have
-/// hundreds of thousands of entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PageRange {
-    /// First address.
-    pub address: u64,
-    /// How many pages.
-    pub page_count: u64,
-    /// `PE_*` flags.
-    pub flags: u32,
-    /// Whether the pages are stored as compressed blocks.
-    pub has_blocks: bool,
-}
-
-impl PageRange {
-    /// Reads an encoded `pagemap_entry`.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the bytes are no such message. Blocks are not looked into.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        match Self::decode_usual(bytes) {
-            Some(range) => Ok(range),
-            None => PagemapEntry::decode(bytes).map(|entry| Self::from(&entry)),
-        }
-    }
-
-    /// Reads an entry in which nothing is out of the ordinary.
-    fn decode_usual(bytes: &[u8]) -> Option<Self> {
-        let mut entry = PagemapEntry::default();
-        let (mut address, mut has_compat_count, mut has_blocks) = (None, false, false);
-        for field in Fields::new(bytes) {
-            let field = field.ok()?;
-            match (field.number(), field.value()) {
-                (1, Value::Varint(value)) => address = Some(value),
-                (2, Value::Varint(value)) => {
-                    entry.compat_nr_pages = u32::try_from(value).ok()?;
-                    has_compat_count = true;
-                }
-                (3, Value::Varint(value)) => entry.in_parent = Some(value != 0),
-                (4, Value::Varint(value)) => entry.flags = Some(u32::try_from(value).ok()?),
-                (5, Value::Varint(value)) => entry.nr_pages = Some(value),
-                (6, Value::Bytes(_)) => has_blocks = true,
-                (1..=6, _) => return None,
-                _ => {}
-            }
-        }
-        has_compat_count.then_some(Self {
-            address: address?,
-            has_blocks,
-            ..Self::from(&entry)
-        })
-    }
-}
-
-impl From<&PagemapEntry> for PageRange {
-    fn from(entry: &PagemapEntry) -> Self {
-        Self {
-            address: entry.vaddr,
-            page_count: entry.effective_pages(),
-            flags: entry.effective_flags(),
-            has_blocks: entry.blocks.is_some(),
-        }
     }
 }
 

@@ -128,11 +128,14 @@ impl Explorer {
 
     /// The size of a page: what fits the length of the pages file, else what is usual.
     fn page_size(&mut self, pid: u32) -> PageSize {
-        if let Some(size) = self.measured_page_size(pid) {
-            return size;
-        }
         let core = self.checkpoint.core(pid).map(Entry::into_value);
-        PageSize::usual_on(core.map_or(CoreEntryMarch::X86_64, |core| core.mtype))
+        let architecture = core.map_or(CoreEntryMarch::X86_64, |core| core.mtype);
+        // Some have one size only, so that the pagemap need not be gone over for it.
+        match architecture {
+            CoreEntryMarch::X86_64 | CoreEntryMarch::S390 => None,
+            _ => self.measured_page_size(pid),
+        }
+        .unwrap_or_else(|| PageSize::usual_on(architecture))
     }
 
     /// The size of a page that fits the length of the pages file, if one does. What is amiss with

@@ -1,17 +1,18 @@
 //! Changes what a checkpoint says of addresses, paths and names, so that it can be restored
 //! elsewhere.
 
+mod text;
+
 use std::collections::HashSet;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
-use std::str::FromStr;
 
 use bstr::{BString, ByteSlice};
 use criu_image::message::{CoreEntry, FdTypes, FileEntry, InetSkEntry, RegFileEntry, UtsnsEntry};
 use criu_image::wire::Message;
 use criu_image::{ByteOrder, Checkpoint, Entry, ImageKind, ImageWriter};
 
+pub use self::text::InvalidEdit;
 use super::{Backups, Error, Result, Transaction};
 use crate::Monitor;
 
@@ -132,32 +133,6 @@ pub struct Edited {
     pub before: BString,
     /// What it is now, or would be.
     pub after: BString,
-}
-
-/// Text that cannot be taken for an [`Edit`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InvalidEdit {
-    /// There is nothing of that name.
-    #[error("unknown key {key:?}")]
-    UnknownKey {
-        /// The key.
-        key: String,
-    },
-    /// It is not `KEY=VALUE`.
-    #[error("{text:?} is not KEY=VALUE")]
-    NotAssignment {
-        /// The text.
-        text: String,
-    },
-    /// The value, or what is to be replaced, cannot be one.
-    #[error("{value:?} {problem}")]
-    Value {
-        /// The value.
-        value: String,
-        /// Why it cannot be.
-        problem: &'static str,
-    },
 }
 
 /// Changes the checkpoint in a directory.
@@ -624,156 +599,6 @@ fn words_of(address: IpAddr, order: ByteOrder) -> Vec<u32> {
     bytes.chunks_exact(4).map(word).collect()
 }
 
-impl FromStr for End {
-    type Err = InvalidEdit;
-
-    fn from_str(text: &str) -> std::result::Result<Self, InvalidEdit> {
-        let invalid = || InvalidEdit::Value {
-            value: text.to_owned(),
-            problem: "is no port, address, or address:port",
-        };
-        if let Ok(port) = text.parse() {
-            return Ok(Self {
-                address: None,
-                port: Some(port),
-            });
-        }
-        if let Ok(both) = text.parse::<std::net::SocketAddr>() {
-            let (address, port) = (Some(both.ip()), Some(both.port()));
-            return Ok(Self { address, port });
-        }
-        let bare = text
-            .strip_prefix('[')
-            .and_then(|text| text.strip_suffix(']'));
-        let address = bare.unwrap_or(text).parse().map_err(|_| invalid())?;
-        Ok(Self {
-            address: Some(address),
-            port: None,
-        })
-    }
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.address, self.port) {
-            (Some(address), Some(port)) => std::net::SocketAddr::new(address, port).fmt(f),
-            (Some(address), None) => address.fmt(f),
-            (None, Some(port)) => port.fmt(f),
-            (None, None) => f.write_str("any"),
-        }
-    }
-}
-
-/// Reads `hostname=NAME`, `domainname=NAME`, `comm[:PID]=NAME`, `cwd[:PID]=PATH`,
-/// `root[:PID]=PATH`, `path:OLD=NEW`, and for sockets `tcp-listen:FROM=TO` and the like.
-impl FromStr for Edit {
-    type Err = InvalidEdit;
-
-    fn from_str(text: &str) -> std::result::Result<Self, InvalidEdit> {
-        let not_assignment = || InvalidEdit::NotAssignment {
-            text: text.to_owned(),
-        };
-        let (key, value) = text.split_once('=').ok_or_else(not_assignment)?;
-        let (key, selector) = match key.split_once(':') {
-            Some((key, selector)) => (key, Some(selector)),
-            None => (key, None),
-        };
-        let sockets = match key {
-            "tcp-listen" => Some(Sockets::TcpListen),
-            "tcp-local" => Some(Sockets::TcpLocal),
-            "tcp-remote" => Some(Sockets::TcpRemote),
-            "udp-local" => Some(Sockets::UdpLocal),
-            "udp-remote" => Some(Sockets::UdpRemote),
-            _ => None,
-        };
-        if let Some(sockets) = sockets {
-            let from = selector.ok_or_else(|| refuse(key, "needs what to replace: KEY:OLD=NEW"))?;
-            return Ok(Self::Socket {
-                sockets,
-                from: from.parse()?,
-                to: value.parse()?,
-            });
-        }
-        if key == "path" {
-            let from =
-                selector.ok_or_else(|| refuse(key, "needs what to replace: path:OLD=NEW"))?;
-            return Ok(Self::Path {
-                from: path(from)?,
-                to: path(value)?,
-            });
-        }
-        let task = match selector {
-            None => Task::Only,
-            Some(pid) => Task::Pid(pid.parse().map_err(|_| refuse(pid, "is no pid"))?),
-        };
-        let of_task = match key {
-            "cwd" => Self::WorkingDirectory {
-                task,
-                to: path(value)?,
-            },
-            "root" => Self::Root {
-                task,
-                to: path(value)?,
-            },
-            "comm" => Self::Comm {
-                task,
-                to: name(value, COMM_LIMIT)?,
-            },
-            "hostname" if selector.is_none() => Self::HostName(name(value, UTS_LIMIT)?),
-            "domainname" if selector.is_none() => Self::DomainName(name(value, UTS_LIMIT)?),
-            _ => {
-                return Err(InvalidEdit::UnknownKey {
-                    key: key.to_owned(),
-                });
-            }
-        };
-        Ok(of_task)
-    }
-}
-
-fn refuse(value: &str, problem: &'static str) -> InvalidEdit {
-    InvalidEdit::Value {
-        value: value.to_owned(),
-        problem,
-    }
-}
-
-fn path(text: &str) -> std::result::Result<BString, InvalidEdit> {
-    match text {
-        _ if !text.starts_with('/') => Err(refuse(text, "is no absolute path")),
-        _ if text.contains('\0') => Err(refuse(text, "holds a zero byte")),
-        _ if text.len() >= PATH_LIMIT => Err(refuse(text, "is longer than paths can be")),
-        _ => Ok(text.into()),
-    }
-}
-
-fn name(text: &str, limit: usize) -> std::result::Result<BString, InvalidEdit> {
-    match text {
-        "" => Err(refuse(text, "is no name")),
-        _ if text.contains('\0') => Err(refuse(text, "holds a zero byte")),
-        _ if text.len() > limit => Err(refuse(text, "is longer than the kernel takes it")),
-        _ => Ok(text.into()),
-    }
-}
-
-impl fmt::Display for Edit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let of_task = |f: &mut fmt::Formatter<'_>, key, task: &Task, to| match task {
-            Task::Only => write!(f, "{key}={to}"),
-            Task::Pid(pid) => write!(f, "{key}:{pid}={to}"),
-        };
-        match self {
-            Self::Socket { sockets, from, to } => write!(f, "{}:{from}={to}", sockets.name()),
-            Self::Path { from, to } => write!(f, "path:{from}={to}"),
-            Self::WorkingDirectory { task, to } => of_task(f, "cwd", task, to),
-            Self::Root { task, to } => of_task(f, "root", task, to),
-            Self::Comm { task, to } => of_task(f, "comm", task, to),
-            Self::HostName(to) => write!(f, "hostname={to}"),
-            Self::DomainName(to) => write!(f, "domainname={to}"),
-        }
-    }
-}
-
 /// State of a socket that listens, from the kernel's `tcp_states.h`.
 const TCP_LISTEN: u32 = 10;
 
@@ -782,63 +607,9 @@ const IPPROTO_TCP: u32 = 6;
 const IPPROTO_UDP: u32 = 17;
 const IPPROTO_UDPLITE: u32 = 136;
 
-/// Longest name of a command, in bytes (the kernel's `TASK_COMM_LEN` without the zero).
-const COMM_LIMIT: usize = 15;
-/// Longest host or domain name, in bytes (the kernel's `__NEW_UTS_LEN`).
-const UTS_LIMIT: usize = 64;
-/// Bytes of a path with its zero (`PATH_MAX`).
-const PATH_LIMIT: usize = 4096;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn parses(text: &str) -> Edit {
-        let edit: Edit = text.parse().expect("an edit");
-        assert_eq!(edit.to_string(), text);
-        edit
-    }
-
-    #[test]
-    fn edits_are_read_and_printed_alike() {
-        let listen = parses("tcp-listen:8080=[::1]:9090");
-        let Edit::Socket {
-            sockets: Sockets::TcpListen,
-            from,
-            to,
-        } = listen
-        else {
-            panic!("{listen:?}");
-        };
-        assert_eq!((from.address, from.port), (None, Some(8080)));
-        assert_eq!(to.to_string(), "[::1]:9090");
-        parses("udp-remote:10.0.0.1=10.0.0.2");
-        parses("path:/var/www=/srv");
-        parses("cwd:7=/tmp");
-        parses("root=/");
-        parses("comm:12=server");
-        parses("hostname=web-2");
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused() {
-        for text in [
-            "hostname",
-            "hostname:1=a",
-            "colour=red",
-            "tcp-listen=80",
-            "tcp-listen:80=65536",
-            "tcp-listen:80=eighty",
-            "cwd=tmp",
-            "comm=a-name-of-16-byte",
-            "comm:x=y",
-            "hostname=",
-            "path:/a=b",
-        ] {
-            assert!(text.parse::<Edit>().is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn prefixes_are_whole_components() {
