@@ -288,9 +288,9 @@ mod tests {
         let seeds = seeds();
         let conversation = seeds.last().unwrap();
         let frames = frames(&conversation[PREAMBLE_BYTES..]);
-        assert_eq!(frames.len(), 17 * 6);
+        assert_eq!(frames.len(), 21 * 6);
         let mut stage = Stage::Opening;
-        let turns = [0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1, 1]
+        let turns = [0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1, 1]
             .map(|n| [Party::Source, Party::Destination][n]);
         for (frame, speaker) in frames.iter().step_by(6).zip(turns) {
             let Frame::Control(body) = frame else {
