@@ -63,9 +63,19 @@ impl Outgoing {
 
     /// Sends bytes of a channel, zero runs as numbers; returns how many were data.
     pub(crate) fn send_stream(&self, channel: Channel, bytes: &[u8]) -> io::Result<usize> {
+        self.send_stream_unless(channel, bytes, || false)
+    }
+
+    /// As [`Outgoing::send_stream`], but looks now and then whether it is called off.
+    pub(crate) fn send_stream_unless(
+        &self,
+        channel: Channel,
+        bytes: &[u8],
+        is_off: impl Fn() -> bool,
+    ) -> io::Result<usize> {
         let mut frames = Vec::with_capacity(bytes.len() + HEADER_BYTES);
         let data = sparse::encode(channel, bytes, &mut frames);
-        self.send_bytes(&frames)?;
+        self.send_bytes(&frames, is_off)?;
         Ok(data)
     }
 
@@ -73,27 +83,33 @@ impl Outgoing {
     pub(crate) fn send_zeros(&self, channel: Channel, len_bytes: u64) -> io::Result<()> {
         let mut frames = Vec::new();
         crate::frame::encode_zeros(channel, len_bytes, &mut frames);
-        self.send_bytes(&frames)
+        self.send_bytes(&frames, || false)
     }
 
     pub(crate) fn send_frame(&self, frame: &Frame) -> io::Result<()> {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
-        self.send_bytes(&bytes)
+        self.send_bytes(&bytes, || false)
     }
 
-    /// Sends whole frames, or breaks the connection.
-    fn send_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Sends whole frames, or breaks the connection; called off before the first byte it does neither.
+    fn send_bytes(&self, bytes: &[u8], is_off: impl Fn() -> bool) -> io::Result<()> {
         let mut sender = self.0.sender.lock().unwrap_or_else(PoisonError::into_inner);
         if self.0.torn.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        // No deadline: a peer that lives may be busy; one that does not is noticed by its silence,
-        // and then the bell rings.
-        let wait = Wait::new(None, &self.0.bell);
         let mut left = bytes;
         while !left.is_empty() {
+            // Without end: a peer that lives may be busy; one that does not is noticed by its silence,
+            // and then the bell rings.
+            let wait = Wait::new(Instant::now().checked_add(CANCEL_CHECK), &self.0.bell);
             match sender.transmit(left, &wait) {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut && !is_off() => {}
+                Err(error)
+                    if error.kind() == io::ErrorKind::TimedOut && left.len() == bytes.len() =>
+                {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
                 Ok(written) => {
                     left = left.get(written..).unwrap_or_default();
                     self.0

@@ -61,6 +61,16 @@ impl Tree {
         self.pids().map(resident_bytes).sum()
     }
 
+    /// Whether somebody, that is CRIU, holds the root by ptrace.
+    pub(crate) fn is_traced(&self) -> bool {
+        let root = self.pids().next().unwrap_or_default();
+        let status = fs::read_to_string(format!("/proc/{root}/status")).unwrap_or_default();
+        let tracer = status
+            .lines()
+            .find_map(|line| line.strip_prefix("TracerPid:"));
+        tracer.is_some_and(|tracer| tracer.trim() != "0")
+    }
+
     /// Stops every task, as soon as nobody traces it any more.
     pub(crate) fn stop(&self) {
         for task in &self.tasks {

@@ -52,7 +52,7 @@ pub(crate) struct Plan {
 pub(crate) struct Tunnel {
     ends: Arc<Ends>,
     out: Option<JoinHandle<Option<page_stream::Reader>>>,
-    back: Option<JoinHandle<Receiver<Chunk>>>,
+    back: Option<JoinHandle<Option<Receiver<Chunk>>>>,
 }
 
 /// What is left of a tunnel whose both directions have ended.
@@ -138,7 +138,9 @@ impl Tunnel {
             if carried.is_err() || plan.inbound != Inbound::PageRequests {
                 to_criu.close();
             }
-            pages
+            // Pages nobody takes any more must not keep messages behind them from being heard: without the
+            // queue's end they are dropped.
+            carried.ok().map(|()| pages)
         });
         tunnel.back = Some(thread.map_err(setting_up)?);
         Ok((tunnel, theirs.into()))
@@ -182,7 +184,7 @@ impl Tunnel {
         let reader = self.out.take().and_then(|thread| thread.join().ok());
         let pages = self.back.take().and_then(|thread| thread.join().ok());
         Ok(Finished {
-            pages: pages.ok_or(io::ErrorKind::BrokenPipe)?,
+            pages: pages.flatten().ok_or(io::ErrorKind::BrokenPipe)?,
             pagemaps: reader.flatten().map(page_stream::Reader::finish),
         })
     }
@@ -247,7 +249,9 @@ impl Ends {
             if let Some(reader) = &mut reader {
                 reader.read(bytes);
             }
-            let sent = outgoing.send_stream(Channel::Pages, bytes)? as u64;
+            // The way may be blocked for as long as the peer is busy, or worse.
+            let is_off = || cancellable && watch.is_cancelled();
+            let sent = outgoing.send_stream_unless(Channel::Pages, bytes, is_off)? as u64;
             let sent_bytes = self.sent_bytes.fetch_add(sent, Ordering::Relaxed) + sent;
             let count = count as u64;
             let stream_bytes = self.stream_bytes.fetch_add(count, Ordering::Relaxed) + count;

@@ -31,8 +31,8 @@ use crate::output::visible;
   criuctl migrate send 4711 10.0.0.2:7077 --insecure --max-downtime 100ms --on-divergence post-copy
   criuctl migrate send 4711 10.0.0.2:7077 --insecure --mode post-copy
 
-Exit status: 0 the tree runs there; 1 it does not, and goes on here; 3 in doubt: the tree is stopped here
-and may run there, which the message says how to resolve; 130 called off.")]
+Exit status: 0 the tree runs there; 1 it does not, and goes on here; 3 the tree is stopped here, and may run
+there, or was ended there before all its memory had followed: the message says what to do; 130 called off.")]
 pub(in crate::criuctl) struct Arguments {
     /// The process to send, with all its children
     #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
@@ -246,7 +246,7 @@ fn explain(global: &Global, not_sent: NotSent) -> ExitCode {
         code
     };
     match fate {
-        Fate::InDoubt => ExitCode::from(IN_DOUBT),
+        Fate::InDoubt | Fate::Outlived => ExitCode::from(IN_DOUBT),
         _ => code,
     }
 }
