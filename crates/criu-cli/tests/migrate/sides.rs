@@ -152,7 +152,7 @@ impl Sides {
         };
         let text = format!(
             "#!/bin/sh\n[ \"$CRTOOLS_SCRIPT_ACTION\" = {stage} ] || exit 0\n: > {place}/reached\n\
-             while [ ! -e {place}/go ]; do sleep 0.02; done\n"
+             while [ ! -e {place}/go ]; do sleep 0.02; done\n[ ! -e {place}/refuse ]\n"
         );
         fs::write(&script, text).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
@@ -258,6 +258,12 @@ impl Sides {
     /// Lets what is held go on.
     pub(crate) fn go_on(&self) {
         fs::write(self.directory.join("go"), "").unwrap();
+    }
+
+    /// Has the script that holds it fail, which calls the migration off.
+    pub(crate) fn refuse(&self) {
+        fs::write(self.directory.join("refuse"), "").unwrap();
+        self.go_on();
     }
 
     /// Waits for both to end.

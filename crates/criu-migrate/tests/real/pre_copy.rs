@@ -46,8 +46,8 @@ fn pre_copy_rounds_shrink_until_another_would_not_help() {
             panic!("fewer than three rounds: {:?}", sent.rounds);
         };
         assert!(first > second && second > third, "{written:?}");
-        let verdicts = sent.rounds.iter().filter_map(|round| round.verdict);
-        let last = verdicts.last().unwrap();
+        let mut verdicts = sent.rounds.iter().filter_map(|round| round.verdict);
+        let last = verdicts.next_back().unwrap();
         assert_eq!(last.decision, Decision::StopNow, "{last:?}");
         let told = ends.source_events.iter();
         let rounds = told.filter(|event| matches!(event.what, Happening::RoundDone(_)));
