@@ -55,6 +55,9 @@ const MODULES: [&str; 20] = [
 /// How long a guest may run. Without hardware help it is some twenty times slower than this machine.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// What tests whose waits are short are told: not every part of the guest is as slow as its processor.
+pub(crate) const SLOWNESS: u32 = 4;
+
 /// `cargo xtask guest PROGRAM [ARGUMENT...]`.
 pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
     if arguments.is_empty() {
@@ -119,7 +122,17 @@ impl Guest {
     }
 
     /// Boots, runs a shell script as root, hands over each line it prints, and gives its exit code.
-    pub(crate) fn run(&self, script: &str, mut line: impl FnMut(&str)) -> Outcome<i32> {
+    pub(crate) fn run(&self, script: &str, line: impl FnMut(&str)) -> Outcome<i32> {
+        self.run_within(script, PATIENCE, line)
+    }
+
+    /// As [`Guest::run`], with another limit.
+    pub(crate) fn run_within(
+        &self,
+        script: &str,
+        patience: Duration,
+        mut line: impl FnMut(&str),
+    ) -> Outcome<i32> {
         let _ = fs::remove_dir_all(&self.shared);
         fs::create_dir_all(&self.shared)
             .doing(format_args!("cannot create {}", self.shared.display()))?;
@@ -132,7 +145,7 @@ impl Guest {
             ),
         )?;
         let mut child = self.command().spawn().doing("cannot start qemu")?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         let watchdog = watch(child.id(), deadline);
         if let Some(console) = child.stdout.take() {
             for text in BufReader::new(console).split(b'\n') {
@@ -145,7 +158,7 @@ impl Guest {
         let code = fs::read_to_string(self.shared.join("code")).unwrap_or_default();
         code.trim().parse().map_err(|_| {
             if Instant::now() >= deadline {
-                Failure::new(format!("the guest did not end within {PATIENCE:?}"))
+                Failure::new(format!("the guest did not end within {patience:?}"))
             } else {
                 Failure::new(format!(
                     "the guest ended before the program did (qemu: {status})"

@@ -50,9 +50,14 @@ impl Tally {
 }
 
 /// Runs the tests; gives their number, also when some failed.
-pub(crate) fn run(mut command: Command) -> (Tally, Outcome<()>) {
+pub(crate) fn run(command: Command) -> (Tally, Outcome<()>) {
+    run_within(command, Some(PATIENCE))
+}
+
+/// As [`run`], with another limit or none.
+pub(crate) fn run_within(mut command: Command, patience: Option<Duration>) -> (Tally, Outcome<()>) {
     let mut tally = Tally::default();
-    let outcome = run_counting(&mut command, &mut tally).and_then(|status| {
+    let outcome = run_counting(&mut command, patience, &mut tally).and_then(|status| {
         if tally.passed == 0 {
             return Err(Failure::new("not one test ran"));
         }
@@ -67,7 +72,11 @@ pub(crate) fn run(mut command: Command) -> (Tally, Outcome<()>) {
     (tally, outcome)
 }
 
-fn run_counting(command: &mut Command, tally: &mut Tally) -> Outcome<ExitStatus> {
+fn run_counting(
+    command: &mut Command,
+    patience: Option<Duration>,
+    tally: &mut Tally,
+) -> Outcome<ExitStatus> {
     let words = tool::words(command);
     // Alone in a group, all of it can be ended at once. At a terminal that would take Ctrl-C away from it.
     let in_group = std::env::var_os("CI").is_some();
@@ -79,7 +88,7 @@ fn run_counting(command: &mut Command, tally: &mut Tally) -> Outcome<ExitStatus>
         .spawn()
         .doing(format_args!("cannot run {words}"))?;
     let lines = lines_of(&mut child);
-    let deadline = Instant::now() + PATIENCE;
+    let began = Instant::now();
     loop {
         pass_on(&lines, tally, Instant::now() + Duration::from_millis(100));
         if let Some(status) = child
@@ -92,7 +101,9 @@ fn run_counting(command: &mut Command, tally: &mut Tally) -> Outcome<ExitStatus>
             }
             return Ok(status);
         }
-        if Instant::now() > deadline {
+        if let Some(patience) = patience
+            && began.elapsed() > patience
+        {
             if in_group {
                 let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
             }
@@ -100,7 +111,7 @@ fn run_counting(command: &mut Command, tally: &mut Tally) -> Outcome<ExitStatus>
             let _ = child.wait();
             return Err(Failure::new(format!(
                 "{words} still ran after {} minutes",
-                PATIENCE.as_secs() / 60
+                patience.as_secs() / 60
             )));
         }
     }

@@ -20,6 +20,7 @@ mod harness;
 mod licences;
 mod oracle;
 mod packages;
+mod soak;
 mod stage;
 mod suite;
 mod tool;
@@ -76,6 +77,12 @@ const TASKS: &[Task] = &[
         arguments: "[TARGET...] [--seconds N] [--seed N]",
         about: "feed damaged images, replies and logs to the libraries; also one input: fuzz TARGET --input FILE",
         run: fuzz::task,
+    },
+    Task {
+        name: "soak",
+        arguments: "[--minutes N | --rounds N] [FILTER]",
+        about: "kill, stop and cut off every party of a migration at every point, in every mode, with both CRIUs",
+        run: soak::task,
     },
     Task {
         name: "dist",

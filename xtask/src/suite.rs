@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::criu::{self, target_directory, workspace_directory};
 use crate::failure::{Doing, Failure, Outcome};
-use crate::guest::{Guest, quoted};
+use crate::guest::{Guest, SLOWNESS, quoted};
 use crate::harness::{self, Tally};
 use crate::licences;
 use crate::packages::{self, Needed};
@@ -76,7 +76,7 @@ pub(crate) const CRIU_VARIABLES: [&str; 2] = ["CRIU_TEST_4_2", "CRIU_TEST_4_3"];
 struct GuestTest {
     package: &'static str,
     name: &'static str,
-    /// Which of its tests: those whose name has this in it.
+    /// Which of its tests: those whose name has one of these words in it.
     filter: &'static str,
 }
 
@@ -91,6 +91,11 @@ const GUEST_TESTS: &[GuestTest] = &[
         package: "criu-migrate",
         name: "real",
         filter: "pre_copy",
+    },
+    GuestTest {
+        package: "criu-cli",
+        name: "migrate",
+        filter: "faults::pre_copy faults::hybrid",
     },
 ];
 
@@ -278,9 +283,10 @@ impl Run {
                 quoted(&value.display().to_string())
             ));
         }
-        script.push_str("code=0\n");
+        script.push_str(&format!("export CRIU_TEST_SLOWNESS={SLOWNESS}\ncode=0\n"));
         for test in GUEST_TESTS {
-            let program = self.test_program(test)?;
+            let cargo = self.command(tool::cargo().as_ref());
+            let program = test_program(cargo, test.package, test.name)?;
             script.push_str(&format!(
                 "{} {} --test-threads=1 --color=never || code=$?\n",
                 quoted(&program.display().to_string()),
@@ -324,35 +330,6 @@ impl Run {
         Err(Failure::new(format!(
             "the tests ended with code {code} in the guest"
         )))
-    }
-
-    /// Finds the program cargo built for an integration test.
-    fn test_program(&self, test: &GuestTest) -> Outcome<PathBuf> {
-        let mut command = self.command(tool::cargo().as_ref());
-        command.args([
-            "test",
-            "--workspace",
-            "--all-features",
-            "--locked",
-            "--no-run",
-        ]);
-        command.args(["--message-format=json", "--quiet"]);
-        let messages = tool::output(&mut command)?;
-        messages
-            .lines()
-            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-            .filter(|message| message["target"]["name"] == test.name)
-            .filter(|message| {
-                let id = message["package_id"].as_str().unwrap_or_default();
-                id.contains(&format!("crates/{}#", test.package))
-            })
-            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-            .ok_or_else(|| {
-                Failure::new(format!(
-                    "cargo built no test {} of {}",
-                    test.name, test.package
-                ))
-            })
     }
 
     fn examples(&mut self) -> Outcome<()> {
@@ -474,6 +451,29 @@ impl Run {
         }
         Err(Failure::new(format!("failed: {}", failed_steps.join(", "))))
     }
+}
+
+/// Has `cargo` build the integration tests, and finds the program of one.
+pub(crate) fn test_program(mut cargo: Command, package: &str, name: &str) -> Outcome<PathBuf> {
+    cargo.args([
+        "test",
+        "--workspace",
+        "--all-features",
+        "--locked",
+        "--no-run",
+    ]);
+    cargo.args(["--message-format=json", "--quiet"]);
+    let messages = tool::output(&mut cargo)?;
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .filter(|message| {
+            let id = message["package_id"].as_str().unwrap_or_default();
+            id.contains(&format!("crates/{package}#"))
+        })
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .ok_or_else(|| Failure::new(format!("cargo built no test {name} of {package}")))
 }
 
 /// A line of the tests' skip log.

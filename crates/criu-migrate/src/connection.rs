@@ -92,12 +92,22 @@ impl Outgoing {
         channel: Channel,
         read: impl FnMut(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<(usize, usize)> {
+        self.send_from_unless(channel, read, || false)
+    }
+
+    /// As [`Outgoing::send_from`], but looks now and then whether it is called off.
+    pub(crate) fn send_from_unless(
+        &self,
+        channel: Channel,
+        read: impl FnMut(&mut [u8]) -> io::Result<usize>,
+        is_off: impl Fn() -> bool,
+    ) -> io::Result<(usize, usize)> {
         let mut encoder = self.encoder();
         let Some(encoded) = encoder.encode(channel, read)? else {
             return Ok((0, 0));
         };
         let began = Instant::now();
-        self.send_bytes(encoded.frames)?;
+        self.send_bytes(encoded.frames, is_off)?;
         let times = encoded.times();
         encoder.sent(times, began.elapsed());
         Ok((times.stream_bytes, times.wire_bytes))
@@ -117,7 +127,7 @@ impl Outgoing {
     /// Sends a run of zero bytes of a channel.
     pub(crate) fn send_zeros(&self, channel: Channel, len_bytes: u64) -> io::Result<()> {
         let mut encoder = self.encoder();
-        self.send_bytes(encoder.encode_zeros(channel, len_bytes))
+        self.send_bytes(encoder.encode_zeros(channel, len_bytes), || false)
     }
 
     fn encoder(&self) -> MutexGuard<'_, Encoder> {
@@ -128,21 +138,27 @@ impl Outgoing {
     pub(crate) fn send_frame(&self, frame: &Frame) -> io::Result<()> {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
-        self.send_bytes(&bytes)
+        self.send_bytes(&bytes, || false)
     }
 
-    /// Sends whole frames, or breaks the connection.
-    fn send_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Sends whole frames, or breaks the connection; called off before the first byte it does neither.
+    fn send_bytes(&self, bytes: &[u8], is_off: impl Fn() -> bool) -> io::Result<()> {
         let mut sender = self.0.sender.lock().unwrap_or_else(PoisonError::into_inner);
         if self.0.torn.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        // No deadline: a peer that lives may be busy; one that does not is noticed by its silence,
-        // and then the bell rings.
-        let wait = Wait::new(None, &self.0.bell);
         let mut left = bytes;
         while !left.is_empty() {
+            // Without end: a peer that lives may be busy; one that does not is noticed by its silence,
+            // and then the bell rings.
+            let wait = Wait::new(Instant::now().checked_add(CANCEL_CHECK), &self.0.bell);
             match sender.transmit(left, &wait) {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut && !is_off() => {}
+                Err(error)
+                    if error.kind() == io::ErrorKind::TimedOut && left.len() == bytes.len() =>
+                {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
                 Ok(written) => {
                     left = left.get(written..).unwrap_or_default();
                     self.0

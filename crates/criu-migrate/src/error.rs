@@ -153,7 +153,7 @@ pub enum Error {
 
     /// Memory that was to follow the tree did not.
     #[error(
-        "memory of the tree was lost on its way: {reason}; the tree was ended on the destination"
+        "memory of the tree cannot follow: {reason}; without it the tree does not run on the destination"
     )]
     MemoryLost {
         /// What happened.

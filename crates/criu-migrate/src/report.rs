@@ -114,6 +114,13 @@ impl fmt::Display for NotSent {
         match self.fate {
             Fate::Untouched => write!(f, "process {pid} was not touched"),
             Fate::Resumed => write!(f, "process {pid} goes on here"),
+            Fate::InDoubt if self.stage == Stage::Filling => write!(
+                f,
+                "process {pid} is left stopped here as it was when it was frozen: look at {there} once the receiving \
+                 `criuctl` has ended there (a stopped one has not: kill it first); if the tree runs there then, all \
+                 its memory has followed: kill the one here (SIGKILL to each process of the tree); if not, resume it \
+                 (SIGCONT to each) if it may go back to that moment"
+            ),
             Fate::InDoubt => write!(
                 f,
                 "process {pid} is left stopped here because it may run on the destination: look at {there}; if it \

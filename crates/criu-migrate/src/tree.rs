@@ -15,6 +15,9 @@ use crate::transport::{Bell, Wait};
 /// How long tasks may take to be stopped or gone once they were told to.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long tasks about to be killed may take to be stopped before.
+const STOPPED_WITHIN: Duration = Duration::from_secs(1);
+
 /// The tasks of a tree, by handles that stay theirs when ids are taken anew.
 ///
 /// Whole only when the tree was frozen when it was taken down.
@@ -61,6 +64,16 @@ impl Tree {
         self.pids().map(resident_bytes).sum()
     }
 
+    /// Whether somebody, that is CRIU, holds the root by ptrace.
+    pub(crate) fn is_traced(&self) -> bool {
+        let root = self.pids().next().unwrap_or_default();
+        let status = fs::read_to_string(format!("/proc/{root}/status")).unwrap_or_default();
+        let tracer = status
+            .lines()
+            .find_map(|line| line.strip_prefix("TracerPid:"));
+        tracer.is_some_and(|tracer| tracer.trim() != "0")
+    }
+
     /// Stops every task, as soon as nobody traces it any more.
     pub(crate) fn stop(&self) {
         for task in &self.tasks {
@@ -101,14 +114,30 @@ impl Tree {
     }
 
     /// Kills every task, and what each has started since, and waits until all have ended.
-    pub(crate) fn kill_with_children(self) -> Result<()> {
-        let children: Vec<Self> = self
-            .tasks
-            .iter()
-            .filter_map(|task| Self::of(task.pid).ok())
-            .collect();
-        self.kill()?;
-        children.iter().try_for_each(Self::kill)
+    pub(crate) fn kill_with_children(mut self) -> Result<()> {
+        // A stopped task starts no more; what it had started is found then. Not every one stops: one may wait in the
+        // kernel for memory, and starts nothing either.
+        let deadline = Instant::now() + STOPPED_WITHIN;
+        let mut looked_at = 0;
+        while let Some(task) = self.tasks.get(looked_at) {
+            let _ = pidfd_send_signal(&task.handle, Signal::STOP);
+            while !matches!(state(task.pid), Some('T' | 't' | 'Z' | 'X') | None)
+                && Instant::now() < deadline
+            {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            looked_at += 1;
+            for pid in children(task.pid) {
+                let is_known = self.pids().any(|known| known == pid);
+                if !is_known
+                    && let Some(raw) = Pid::from_raw(pid)
+                    && let Ok(handle) = pidfd_open(raw, PidfdFlags::empty())
+                {
+                    self.tasks.push(Task { pid, handle });
+                }
+            }
+        }
+        self.kill()
     }
 
     /// Kills every task and waits until all have ended.
@@ -179,6 +208,32 @@ fn resident_bytes(pid: i32) -> u64 {
 mod tests {
     use super::*;
     use criu_testkit::Scene;
+
+    #[test]
+    fn what_a_tree_starts_while_it_is_killed_goes_too() {
+        // Two that start others as fast as they can, known by how long those sleep.
+        let word = format!("20.{}", std::process::id());
+        let script = format!(
+            "storm() {{ i=0; while [ $i -lt 2000 ]; do sleep {word} & i=$((i+1)); done; wait; }}; (storm) & storm"
+        );
+        let mut root = std::process::Command::new("/bin/sh")
+            .args(["-c", &script])
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        let tree = Tree::of(i32::try_from(root.id()).unwrap()).unwrap();
+        assert!(tree.pids().count() > 3);
+        tree.kill_with_children().unwrap();
+        root.wait().unwrap();
+        let is_left = |pid: &i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&word)
+        };
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let left: Vec<i32> = all.filter(is_left).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
 
     #[test]
     fn a_tree_is_stopped_resumed_and_killed_as_a_whole() {

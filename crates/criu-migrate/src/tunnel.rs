@@ -52,7 +52,7 @@ pub(crate) struct Plan {
 pub(crate) struct Tunnel {
     ends: Arc<Ends>,
     out: Option<JoinHandle<Option<page_stream::Reader>>>,
-    back: Option<JoinHandle<Receiver<Chunk>>>,
+    back: Option<JoinHandle<Option<Receiver<Chunk>>>>,
 }
 
 /// What is left of a tunnel whose both directions have ended.
@@ -138,7 +138,9 @@ impl Tunnel {
             if carried.is_err() || plan.inbound != Inbound::PageRequests {
                 to_criu.close();
             }
-            pages
+            // Pages nobody takes any more must not keep messages behind them from being heard: without the
+            // queue's end they are dropped.
+            carried.ok().map(|()| pages)
         });
         tunnel.back = Some(thread.map_err(setting_up)?);
         Ok((tunnel, theirs.into()))
@@ -182,7 +184,7 @@ impl Tunnel {
         let reader = self.out.take().and_then(|thread| thread.join().ok());
         let pages = self.back.take().and_then(|thread| thread.join().ok());
         Ok(Finished {
-            pages: pages.ok_or(io::ErrorKind::BrokenPipe)?,
+            pages: pages.flatten().ok_or(io::ErrorKind::BrokenPipe)?,
             pagemaps: reader.flatten().map(page_stream::Reader::finish),
         })
     }
@@ -245,7 +247,10 @@ impl Ends {
                 }
                 Ok(count)
             };
-            let (count, sent) = match outgoing.send_from(Channel::Pages, read) {
+            // The way may be blocked for as long as the peer is busy, or worse. What was encoded then and not sent is no
+            // loss: nothing is encoded after a migration is called off.
+            let is_off = || cancellable && watch.is_cancelled();
+            let (count, sent) = match outgoing.send_from_unless(Channel::Pages, read, is_off) {
                 Ok((0, _)) => return Ok(()),
                 Ok((count, sent)) => (count as u64, sent as u64),
                 Err(error) => match error.kind() {
@@ -364,5 +369,80 @@ impl Ends {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::connection::Connection;
+    use crate::conversation::{Party, one_of_each};
+    use crate::message::Message;
+    use crate::timing::Timing;
+    use crate::transport::Stream;
+
+    /// Source and destination, connected with each other.
+    fn ends() -> (Connection, Connection) {
+        let (near, far) = Stream::pair().unwrap();
+        let open = |stream, party| Connection::open(Box::new(stream), party, &Timing::default());
+        std::thread::scope(|scope| {
+            let far = scope.spawn(|| open(far, Party::Destination).unwrap());
+            (open(near, Party::Source).unwrap(), far.join().unwrap())
+        })
+    }
+
+    const PLAN: Plan = Plan {
+        inbound: Inbound::Bytes(u64::MAX),
+        note_pages: false,
+    };
+
+    /// More than fits into what is on the way.
+    static MUCH: [u8; 64 << 10] = [7; 64 << 10];
+
+    #[test]
+    fn pages_for_a_criu_that_has_ended_do_not_keep_messages_from_being_heard() {
+        let (mut source, mut destination) = ends();
+        let watch = Watch::default();
+        let pages = destination.take_pages().unwrap();
+        let (tunnel, theirs) = Tunnel::start(destination.outgoing(), pages, &watch, PLAN).unwrap();
+        // The page server dies.
+        drop(theirs);
+        for _ in 0..40 {
+            source
+                .outgoing()
+                .send_stream(Channel::Pages, &MUCH)
+                .unwrap();
+        }
+        let offer = one_of_each().swap_remove(0);
+        source.say(&offer).unwrap();
+        let heard = destination.hear("a word", Duration::from_secs(5), &watch);
+        assert!(matches!(heard, Ok(Message::Offer(_))), "{heard:?}");
+        assert!(tunnel.finish(Duration::from_secs(5)).is_err());
+    }
+
+    #[test]
+    fn a_stream_whose_way_is_blocked_can_be_called_off() {
+        // Nobody takes pages there.
+        let (mut source, _destination) = ends();
+        let watch = Watch::default();
+        let pages = source.take_pages().unwrap();
+        let (tunnel, theirs) = Tunnel::start(source.outgoing(), pages, &watch, PLAN).unwrap();
+        let mut criu = UnixStream::from(theirs);
+        criu.set_write_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        let blocked = loop {
+            if let Err(error) = criu.write_all(&MUCH) {
+                break error;
+            }
+        };
+        assert_eq!(blocked.kind(), io::ErrorKind::WouldBlock);
+        watch.cancel();
+        criu.set_write_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let ended = criu.write_all(&MUCH).unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::BrokenPipe);
+        drop(tunnel);
     }
 }

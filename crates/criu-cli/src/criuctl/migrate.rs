@@ -56,7 +56,7 @@ pub(super) fn run(global: &Global, verb: Verb) -> Result<ExitCode, Problem> {
     }
 }
 
-/// The exit code of a migration in doubt.
+/// The exit code of a migration that leaves the tree stopped, for the user to decide.
 const IN_DOUBT: u8 = 3;
 
 /// Calls the migration off when the user asks to stop.

@@ -1,27 +1,80 @@
-//! Each party killed, stopped or cut off at each point: afterwards one live copy, or a stopped one in
-//! doubt, and never two.
+//! Each party killed, stopped or cut off at each point of each mode: afterwards one live copy, or a stopped one the
+//! user is asked about, and never two; and nothing is left.
+//!
+//! A test takes the most telling cases of its part of the matrix. With `CRIU_SOAK` set, as `cargo xtask soak` does, it
+//! takes all of them, with every CRIU.
 
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use criu_testkit::{CriuUnderTest, Scene, Subreaper, TestProcess};
+use criu_testkit::{CriuUnderTest, Scene, Skip, Subreaper, TestProcess, record_skip};
 use rustix::process::Signal;
 
-use crate::sides::{Copy, Hold, Sides, criu_of, signal, traveller};
+use crate::sides::{
+    Copy, MEMORY_KIB, Mode, Moment, Role, Sides, descriptors, litter, patience, signal, silence,
+    slowness, traveller,
+};
 
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     KillSender,
     KillReceiver,
-    KillSourceCriu,
-    KillDestinationCriu,
+    Kill(Role),
+    /// Until given up by its peer, if it has one; then it goes on.
     StopSender,
     StopReceiver,
+    Stop(Role),
+    /// The connection is closed.
     Cut,
+    /// Packets are lost.
     Swallow,
     /// Ctrl-C.
     InterruptSender,
     InterruptReceiver,
+}
+
+const FAULTS: [Fault; 17] = [
+    Fault::KillSender,
+    Fault::KillReceiver,
+    Fault::Kill(Role::SourceCriu),
+    Fault::Kill(Role::DestinationCriu),
+    Fault::Kill(Role::PageServer),
+    Fault::Kill(Role::LazyPages),
+    Fault::Kill(Role::Guard),
+    Fault::StopSender,
+    Fault::StopReceiver,
+    Fault::Stop(Role::SourceCriu),
+    Fault::Stop(Role::DestinationCriu),
+    Fault::Stop(Role::PageServer),
+    Fault::Stop(Role::LazyPages),
+    Fault::Cut,
+    Fault::Swallow,
+    Fault::InterruptSender,
+    Fault::InterruptReceiver,
+];
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::KillSender => "sender killed",
+            Self::KillReceiver => "receiver killed",
+            Self::Kill(role) => return write!(f, "{role:?} killed"),
+            Self::StopSender => "sender stopped",
+            Self::StopReceiver => "receiver stopped",
+            Self::Stop(role) => return write!(f, "{role:?} stopped"),
+            Self::Cut => "connection cut",
+            Self::Swallow => "packets lost",
+            Self::InterruptSender => "sender Ctrl-C",
+            Self::InterruptReceiver => "receiver Ctrl-C",
+        };
+        f.write_str(text)
+    }
 }
 
 /// What the copies must be afterwards.
@@ -33,81 +86,284 @@ enum Expected {
     There,
     /// It runs on the destination, and a stopped copy is left here: in doubt.
     ThereAndStoppedHere,
-    /// A stopped copy is left here: in doubt.
+    /// A stopped copy is left here: in doubt, or outlived there.
     StoppedHere,
 }
 
-fn check(hold: Hold, cases: &[(Fault, Expected)]) {
-    let Some(criu) = CriuUnderTest::newest() else {
-        return;
-    };
-    for (fault, expected) in cases {
-        let mut process = traveller(Scene::new().children(1).memory_kib(512).pipe());
-        let before = process.pid();
-        let mut sides = Sides::hold_at(hold, &process, &criu);
-        strike(*fault, &sides);
-        sides.go_on();
-        if matches!(fault, Fault::StopSender | Fault::StopReceiver) {
-            // Long enough to be given up, then it may go on.
-            std::thread::sleep(Duration::from_secs(4));
-            let stopped = if *fault == Fault::StopSender {
-                &sides.sender
-            } else {
-                &sides.receiver
-            };
-            signal(stopped.id(), Signal::CONT);
+/// The written rule: what a fault leads to. `None` where there is nothing to do it to.
+fn answer(mode: Mode, moment: Moment, fault: Fault) -> Option<Expected> {
+    let is_held_there = matches!(moment, Moment::Destination(_));
+    let is_committed = matches!(moment, Moment::Destination("pre-resume") | Moment::Filling);
+    if let Fault::Kill(role) | Fault::Stop(role) = fault {
+        let is_there = match role {
+            Role::SourceCriu => moment != Moment::Rounds && (!is_committed || mode.is_lazy()),
+            Role::DestinationCriu => is_held_there,
+            Role::PageServer => moment == Moment::Pages,
+            Role::LazyPages => mode.is_lazy() && (is_held_there || is_committed),
+            Role::Guard => mode.is_lazy() && is_committed,
+        };
+        if !is_there {
+            return None;
         }
-        let ends = sides.wait();
-        let case = || format!("{hold:?} {fault:?}: {ends:?} {}", sides.said());
-        let copies = settled(&sides, before, *expected);
-        let found = outcome(&copies, before);
-        assert_eq!(found, Some(*expected), "{copies:?} {}", case());
-        if *expected != Expected::Here {
-            // The sender's exit code tells, if it lived to tell.
-            let code = ends.0.code();
-            let told = match expected {
-                Expected::There => Some(0),
-                _ => Some(3),
-            };
-            assert!(code.is_none() || code == told, "{}", case());
-        }
-        if !matches!(fault, Fault::KillReceiver) {
-            assert_eq!(sides.left_behind("destination"), 0, "{}", case());
-        }
-        if !matches!(fault, Fault::KillSender) {
-            assert_eq!(sides.left_behind("source"), 0, "{}", case());
-        }
-        conclude(&mut process, &copies, before, *expected, &case());
+    }
+    Some(match (is_committed, fault) {
+        // What has no peer that would miss it goes on when it may.
+        (_, Fault::Stop(_) | Fault::Kill(Role::Guard)) => Expected::There,
+        (false, _) => Expected::Here,
+        // Too late to call anything off.
+        (true, Fault::InterruptSender | Fault::InterruptReceiver) => Expected::There,
+        // Its death says that the tree does not run.
+        (true, Fault::Kill(Role::DestinationCriu)) => Expected::Here,
+        // Memory that was to follow cannot any more: the tree is ended there.
+        (true, _) if mode.is_lazy() => Expected::StoppedHere,
+        (true, Fault::StopSender) => Expected::There,
+        (true, _) => Expected::ThereAndStoppedHere,
+    })
+}
+
+/// A cell of the matrix.
+#[derive(Debug, Clone)]
+struct Case {
+    criu: CriuUnderTest,
+    mode: Mode,
+    moment: Moment,
+    fault: Fault,
+    expected: Expected,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor) = self.criu.series();
+        write!(
+            f,
+            "CRIU {major}.{minor}\t{}\t{}\t{}",
+            self.mode, self.moment, self.fault
+        )
     }
 }
 
+/// Strikes with the telling faults at each of these moments; with all faults in a soak.
+fn check(mode: Mode, rows: &[(Moment, &[Fault])]) {
+    let is_soak = std::env::var_os("CRIU_SOAK").is_some();
+    let criu = match is_soak {
+        true => CriuUnderTest::all(),
+        false => CriuUnderTest::newest().into_iter().collect(),
+    };
+    if let Some(criu) = criu.first()
+        && mode.has_rounds()
+        && !is_tracked(criu)
+    {
+        let remedy = criu::Feature::MemoryTracking.remedy();
+        return record_skip(Skip::Unavoidable, remedy);
+    }
+    let wanted = std::env::var("CRIU_SOAK_FILTER").unwrap_or_default();
+    let mut cases = VecDeque::new();
+    for criu in &criu {
+        for (moment, telling) in rows {
+            for fault in if is_soak { &FAULTS } else { *telling } {
+                if let Some(expected) = answer(mode, *moment, *fault) {
+                    let case = Case {
+                        criu: criu.clone(),
+                        mode,
+                        moment: *moment,
+                        fault: *fault,
+                        expected,
+                    };
+                    if !is_soak || case.to_string().replace('\t', " ").contains(&wanted) {
+                        cases.push_back(case);
+                    }
+                }
+            }
+        }
+    }
+    let littered = litter();
+    let failures = run_all(cases);
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    // A restoring CRIU that is killed leaves an empty directory in /tmp, and nobody who knows its name.
+    let left = || litter().difference(&littered).count();
+    eventually(
+        || left() <= KILLED_RESTORES.load(Ordering::Relaxed),
+        || format!("left: {:?}", litter().difference(&littered)),
+    );
+}
+
+/// How many CRIUs were killed while they restored.
+static KILLED_RESTORES: AtomicUsize = AtomicUsize::new(0);
+
+fn is_tracked(criu: &CriuUnderTest) -> bool {
+    let features = criu::Criu::with_binary(criu.path()).unwrap().features();
+    features.unwrap().contains(criu::Feature::MemoryTracking)
+}
+
+/// Runs cases beside each other, for they mostly wait; returns what failed.
+fn run_all(cases: VecDeque<Case>) -> Vec<String> {
+    /// Cases at a time.
+    const JOBS: usize = 3;
+    let jobs = if slowness() > 1 { 1 } else { JOBS };
+    let (queue, failures) = (Mutex::new(cases), Mutex::new(Vec::new()));
+    let next = || {
+        queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(case) = next() {
+                    let began = Instant::now();
+                    let outcome = catch_unwind(AssertUnwindSafe(|| run(&case)));
+                    tell(&case, began.elapsed(), outcome.is_ok());
+                    if let Err(panic) = outcome {
+                        let text = panic.downcast_ref::<String>().cloned();
+                        let text = text.or_else(|| {
+                            panic.downcast_ref::<&str>().map(|text| (*text).to_owned())
+                        });
+                        let failure = format!("{case}: {}", text.unwrap_or_default());
+                        failures
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(failure);
+                    }
+                }
+            });
+        }
+    });
+    failures
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Adds a line to the table of `cargo xtask soak`, for which nothing may swallow it.
+fn tell(case: &Case, took: Duration, is_ok: bool) {
+    let Some(table) = std::env::var_os("CRIU_SOAK") else {
+        return;
+    };
+    let word = if is_ok { "ok" } else { "FAILED" };
+    let line = format!(
+        "{case}\t{:?}\t{:.1}\t{word}\n",
+        case.expected,
+        took.as_secs_f64()
+    );
+    let mut file = std::fs::OpenOptions::new();
+    let file = file.create(true).append(true).open(table);
+    file.unwrap().write_all(line.as_bytes()).unwrap();
+}
+
+fn run(case: &Case) {
+    let Case {
+        criu,
+        mode,
+        moment,
+        fault,
+        expected,
+    } = case;
+    let mut scene = Scene::new().children(1).pipe();
+    scene = match moment {
+        Moment::Pages | Moment::Rounds | Moment::Filling => {
+            scene.part(format!("watched={MEMORY_KIB}")).part("forking")
+        }
+        _ => scene.part("watched=1024"),
+    };
+    if mode.has_rounds() {
+        scene = scene.part("churn=64");
+    }
+    let mut process = traveller(scene);
+    let before = process.pid();
+    let held = descriptors(before);
+    let mut sides = Sides::at(*moment, *mode, &process, criu);
+    strike(*fault, &sides);
+    let is_stopped = matches!(
+        fault,
+        Fault::StopSender | Fault::StopReceiver | Fault::Stop(_)
+    );
+    // What was killed must not be too late for it to matter.
+    let is_killed = matches!(fault, Fault::Kill(role) if *role != Role::Guard);
+    if !is_stopped && !is_killed {
+        sides.link.widen();
+    }
+    let struck = match fault {
+        Fault::StopSender => Some(sides.sender.id()),
+        Fault::StopReceiver => Some(sides.receiver.id()),
+        Fault::Stop(role) => sides.find(*role),
+        _ => None,
+    };
+    sides.go_on();
+    if let Some(struck) = struck {
+        // Long enough to be given up, then it may go on.
+        std::thread::sleep(silence() + Duration::from_secs(2));
+        signal(struck, Signal::CONT);
+        sides.link.widen();
+    }
+    let ends = sides.wait();
+    let told = || format!("{ends:?} {}", sides.said());
+    let copies = settled(&sides, before, *expected);
+    let found = outcome(&copies, before);
+    assert_eq!(found, Some(*expected), "{copies:?} {}", told());
+    // The sender's exit code tells, if it lived to tell.
+    if let Some(code) = ends.0.code() {
+        let is_told = match expected {
+            Expected::Here => matches!(code, 1 | 130),
+            Expected::There => code == 0,
+            Expected::ThereAndStoppedHere | Expected::StoppedHere => code == 3,
+        };
+        assert!(is_told, "exit code {code} {}", told());
+    }
+    eventually(
+        || sides.copies_of_child().len() == copies.len(),
+        || format!("{:?} {}", sides.copies_of_child(), told()),
+    );
+    nothing_is_left(&sides, *fault, &told());
+    conclude(&mut process, &copies, before, *expected, &held, &told());
+}
+
 fn strike(fault: Fault, sides: &Sides) {
+    let (sender, receiver) = (sides.sender.id(), sides.receiver.id());
+    let find = |role| {
+        let found = sides.find(role);
+        found.unwrap_or_else(|| panic!("no {role:?}: {:?} {}", sides.processes(), sides.said()))
+    };
     match fault {
-        Fault::KillSender => signal(sides.sender.id(), Signal::KILL),
-        Fault::KillReceiver => signal(sides.receiver.id(), Signal::KILL),
-        Fault::KillSourceCriu => signal(criu_of(&sides.sender), Signal::KILL),
-        Fault::KillDestinationCriu => signal(criu_of(&sides.receiver), Signal::KILL),
-        Fault::StopSender => signal(sides.sender.id(), Signal::STOP),
-        Fault::StopReceiver => signal(sides.receiver.id(), Signal::STOP),
+        Fault::KillSender => signal(sender, Signal::KILL),
+        Fault::KillReceiver => signal(receiver, Signal::KILL),
+        Fault::Kill(role) => {
+            let restores = usize::from(role == Role::DestinationCriu);
+            KILLED_RESTORES.fetch_add(restores, Ordering::Relaxed);
+            signal(find(role), Signal::KILL);
+        }
+        Fault::StopSender => signal(sender, Signal::STOP),
+        Fault::StopReceiver => signal(receiver, Signal::STOP),
+        Fault::Stop(role) => signal(find(role), Signal::STOP),
         Fault::Cut => sides.link.cut(),
         Fault::Swallow => sides.link.swallow(),
-        Fault::InterruptSender => signal(sides.sender.id(), Signal::INT),
-        Fault::InterruptReceiver => signal(sides.receiver.id(), Signal::INT),
+        Fault::InterruptSender => signal(sender, Signal::INT),
+        Fault::InterruptReceiver => signal(receiver, Signal::INT),
     }
-    // Noticed before the held side goes on, where it can be noticed at once.
+    // Noticed before what is held goes on, where it can be noticed at once.
     std::thread::sleep(Duration::from_millis(100));
 }
 
 /// The copies once they are as expected; as they are, when they do not become so.
 fn settled(sides: &Sides, before: u32, expected: Expected) -> Vec<Copy> {
     // A CRIU that lost its client needs a moment to put things back.
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + patience() / 4;
     loop {
         let copies = sides.copies();
         let running = copies.iter().filter(|copy| !copy.is_stopped()).count();
         assert!(running <= 1, "two run: {copies:?}");
         if outcome(&copies, before) == Some(expected) || Instant::now() > deadline {
             return copies;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[track_caller]
+fn eventually(mut is_so: impl FnMut() -> bool, otherwise: impl FnOnce() -> String) {
+    let deadline = Instant::now() + patience() / 4;
+    while !is_so() {
+        if Instant::now() > deadline {
+            panic!("{}", otherwise());
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -127,6 +383,27 @@ fn outcome(copies: &[Copy], before: u32) -> Option<Expected> {
     }
 }
 
+/// No process, and so no socket; no directory but those of who was killed; no log that nobody was told of.
+#[track_caller]
+fn nothing_is_left(sides: &Sides, fault: Fault, told: &str) {
+    eventually(
+        || sides.processes().is_empty(),
+        || format!("left: {:?} {told}", sides.processes()),
+    );
+    let excused = |killed| fault == killed;
+    if !excused(Fault::KillReceiver) {
+        assert!(sides.left_behind("destination").is_empty(), "{told}");
+    }
+    if !excused(Fault::KillSender) {
+        assert!(sides.left_behind("source").is_empty(), "{told}");
+    }
+    for log in sides.left_behind("temporary") {
+        let is_told = told.contains(&log.display().to_string());
+        let is_excused = excused(Fault::KillReceiver) || excused(Fault::KillSender);
+        assert!(is_told || is_excused, "left: {} {told}", log.display());
+    }
+}
+
 /// Does what the message tells the user to do, and checks that the tree is whole.
 #[track_caller]
 fn conclude(
@@ -134,6 +411,7 @@ fn conclude(
     copies: &[Copy],
     before: u32,
     expected: Expected,
+    held: &[String],
     case: &str,
 ) {
     let there = copies.iter().find(|copy| copy.pid != before);
@@ -156,6 +434,12 @@ fn conclude(
     let count = process.count();
     process.wait_for_count_above(count);
     assert_eq!(process.verify(), Ok(()), "{case}");
+    // Nothing of ours, or of CRIU's, stays open in it.
+    // (What it opens for a moment itself closes again.)
+    eventually(
+        || descriptors(process.pid()) == held,
+        || format!("{:?}, not {held:?}: {case}", descriptors(process.pid())),
+    );
     Subreaper::enable();
 }
 
@@ -170,38 +454,61 @@ fn tree(root: u32) -> Vec<u32> {
     pids
 }
 
+/// All that can be done to whom is there at any time.
+const ALWAYS: [Fault; 8] = [
+    Fault::KillSender,
+    Fault::KillReceiver,
+    Fault::StopSender,
+    Fault::StopReceiver,
+    Fault::Cut,
+    Fault::Swallow,
+    Fault::InterruptSender,
+    Fault::InterruptReceiver,
+];
+
 #[test]
 fn before_the_tree_is_frozen() {
     check(
-        Hold::Source("pre-dump"),
-        &[
-            (Fault::KillSender, Expected::Here),
-            (Fault::KillReceiver, Expected::Here),
-            (Fault::KillSourceCriu, Expected::Here),
-            (Fault::StopSender, Expected::Here),
-            (Fault::StopReceiver, Expected::Here),
-            (Fault::Cut, Expected::Here),
-            (Fault::Swallow, Expected::Here),
-            (Fault::InterruptSender, Expected::Here),
-            (Fault::InterruptReceiver, Expected::Here),
-        ],
+        Mode::StopAndCopy,
+        &[(
+            Moment::Source("pre-dump"),
+            &[
+                Fault::KillSender,
+                Fault::StopSender,
+                Fault::Kill(Role::SourceCriu),
+                Fault::InterruptReceiver,
+            ],
+        )],
     );
 }
 
 #[test]
-fn when_the_memory_is_copied() {
+fn while_memory_is_copied() {
     check(
-        Hold::Source("post-dump"),
+        Mode::StopAndCopy,
         &[
-            (Fault::KillSender, Expected::Here),
-            (Fault::KillReceiver, Expected::Here),
-            (Fault::KillSourceCriu, Expected::Here),
-            (Fault::StopSender, Expected::Here),
-            (Fault::StopReceiver, Expected::Here),
-            (Fault::Cut, Expected::Here),
-            (Fault::Swallow, Expected::Here),
-            (Fault::InterruptSender, Expected::Here),
-            (Fault::InterruptReceiver, Expected::Here),
+            (
+                Moment::Pages,
+                &[
+                    Fault::KillSender,
+                    Fault::KillReceiver,
+                    Fault::Kill(Role::PageServer),
+                    Fault::Stop(Role::PageServer),
+                    Fault::Kill(Role::SourceCriu),
+                    Fault::StopReceiver,
+                    Fault::Swallow,
+                    Fault::InterruptSender,
+                ],
+            ),
+            (
+                Moment::Source("post-dump"),
+                &[
+                    Fault::KillSender,
+                    Fault::StopReceiver,
+                    Fault::Cut,
+                    Fault::Kill(Role::SourceCriu),
+                ],
+            ),
         ],
     );
 }
@@ -209,57 +516,226 @@ fn when_the_memory_is_copied() {
 #[test]
 fn before_the_tree_is_restored() {
     check(
-        Hold::Destination("pre-restore"),
-        &[
-            (Fault::KillSender, Expected::Here),
-            (Fault::KillReceiver, Expected::Here),
-            (Fault::KillSourceCriu, Expected::Here),
-            (Fault::KillDestinationCriu, Expected::Here),
-            (Fault::StopSender, Expected::Here),
-            (Fault::StopReceiver, Expected::Here),
-            (Fault::Cut, Expected::Here),
-            (Fault::Swallow, Expected::Here),
-            (Fault::InterruptSender, Expected::Here),
-            (Fault::InterruptReceiver, Expected::Here),
-        ],
+        Mode::StopAndCopy,
+        &[(
+            Moment::Destination("pre-restore"),
+            &[
+                Fault::KillReceiver,
+                Fault::Kill(Role::DestinationCriu),
+                Fault::StopSender,
+                Fault::Cut,
+            ],
+        )],
     );
 }
 
 #[test]
 fn when_the_tree_is_restored_and_held() {
     check(
-        Hold::Destination("post-restore"),
+        Mode::StopAndCopy,
+        &[(
+            Moment::Destination("post-restore"),
+            &[
+                Fault::KillSender,
+                Fault::KillReceiver,
+                Fault::Kill(Role::SourceCriu),
+                Fault::Kill(Role::DestinationCriu),
+                Fault::StopReceiver,
+                Fault::Swallow,
+                Fault::InterruptSender,
+            ],
+        )],
+    );
+}
+
+/// Released by the death of the CRIU that held it, it would run; and nobody else knows of it yet.
+#[test]
+fn a_restored_tree_whose_criu_was_killed_is_ended_also_when_a_hook_refuses() {
+    let Some(criu) = CriuUnderTest::newest() else {
+        return;
+    };
+    let mut process = traveller(Scene::new().part("watched=1024"));
+    let before = process.pid();
+    let held = descriptors(before);
+    let moment = Moment::Destination("post-restore");
+    let mut sides = Sides::at(moment, Mode::StopAndCopy, &process, &criu);
+    let fault = Fault::Kill(Role::DestinationCriu);
+    strike(fault, &sides);
+    sides.refuse();
+    let ends = sides.wait();
+    let told = format!("{ends:?} {}", sides.said());
+    let copies = settled(&sides, before, Expected::Here);
+    assert_eq!(outcome(&copies, before), Some(Expected::Here), "{told}");
+    nothing_is_left(&sides, fault, &told);
+    conclude(&mut process, &copies, before, Expected::Here, &held, &told);
+}
+
+#[test]
+fn in_the_hand_over() {
+    let mut faults = ALWAYS.to_vec();
+    faults.push(Fault::Kill(Role::DestinationCriu));
+    check(
+        Mode::StopAndCopy,
+        &[(Moment::Destination("pre-resume"), &faults)],
+    );
+}
+
+#[test]
+fn post_copy_before_the_hand_over() {
+    check(
+        Mode::PostCopy,
         &[
-            (Fault::KillSender, Expected::Here),
-            (Fault::KillReceiver, Expected::Here),
-            (Fault::KillSourceCriu, Expected::Here),
-            (Fault::KillDestinationCriu, Expected::Here),
-            (Fault::StopSender, Expected::Here),
-            (Fault::StopReceiver, Expected::Here),
-            (Fault::Cut, Expected::Here),
-            (Fault::Swallow, Expected::Here),
-            (Fault::InterruptSender, Expected::Here),
-            (Fault::InterruptReceiver, Expected::Here),
+            (Moment::Source("pre-dump"), &[Fault::KillReceiver]),
+            (
+                Moment::Source("post-dump"),
+                &[Fault::KillSender, Fault::Cut],
+            ),
+            (
+                Moment::Destination("pre-restore"),
+                &[Fault::KillSender, Fault::Kill(Role::LazyPages)],
+            ),
+            (
+                Moment::Destination("post-restore"),
+                &[
+                    Fault::KillSender,
+                    Fault::KillReceiver,
+                    Fault::Kill(Role::LazyPages),
+                    Fault::Kill(Role::SourceCriu),
+                    Fault::Kill(Role::DestinationCriu),
+                    Fault::InterruptSender,
+                ],
+            ),
         ],
     );
 }
 
 #[test]
-fn in_the_hand_over() {
+fn post_copy_in_the_hand_over() {
     check(
-        Hold::Destination("pre-resume"),
+        Mode::PostCopy,
+        &[(
+            Moment::Destination("pre-resume"),
+            &[
+                Fault::KillSender,
+                Fault::KillReceiver,
+                Fault::Kill(Role::DestinationCriu),
+                Fault::Kill(Role::LazyPages),
+                Fault::StopReceiver,
+                Fault::Cut,
+                Fault::InterruptReceiver,
+            ],
+        )],
+    );
+}
+
+#[test]
+fn post_copy_while_memory_follows() {
+    check(
+        Mode::PostCopy,
+        &[(
+            Moment::Filling,
+            &[
+                Fault::KillSender,
+                Fault::KillReceiver,
+                Fault::Kill(Role::SourceCriu),
+                Fault::Kill(Role::LazyPages),
+                Fault::Kill(Role::Guard),
+                Fault::StopSender,
+                Fault::StopReceiver,
+                Fault::Stop(Role::LazyPages),
+                Fault::Cut,
+                Fault::Swallow,
+                Fault::InterruptSender,
+            ],
+        )],
+    );
+}
+
+/// Its memory could not even be guarded: nobody who holds it ready has it in hand.
+#[test]
+fn post_copy_does_not_let_a_tree_run_whose_memory_nobody_has_in_hand() {
+    let Some(criu) = CriuUnderTest::newest() else {
+        return;
+    };
+    let mut process = traveller(Scene::new().part("watched=8192"));
+    let before = process.pid();
+    let held = descriptors(before);
+    let moment = Moment::Destination("pre-restore");
+    let mut sides = Sides::at(moment, Mode::PostCopy, &process, &criu);
+    let lazy_pages = sides.find(Role::LazyPages).unwrap();
+    signal(lazy_pages, Signal::STOP);
+    sides.go_on();
+    // Longer than anything else takes until the tree would run.
+    std::thread::sleep(Duration::from_secs(4) * slowness());
+    signal(lazy_pages, Signal::KILL);
+    let ends = sides.wait();
+    let told = format!("{ends:?} {}", sides.said());
+    let copies = settled(&sides, before, Expected::Here);
+    assert_eq!(outcome(&copies, before), Some(Expected::Here), "{told}");
+    nothing_is_left(&sides, Fault::Kill(Role::LazyPages), &told);
+    conclude(&mut process, &copies, before, Expected::Here, &held, &told);
+}
+
+#[test]
+fn pre_copy_in_its_rounds() {
+    check(
+        Mode::PreCopy,
         &[
-            // Too late to call anything off.
-            (Fault::InterruptSender, Expected::There),
-            (Fault::InterruptReceiver, Expected::There),
-            (Fault::Cut, Expected::ThereAndStoppedHere),
-            (Fault::Swallow, Expected::ThereAndStoppedHere),
-            (Fault::KillSender, Expected::ThereAndStoppedHere),
-            (Fault::StopReceiver, Expected::ThereAndStoppedHere),
-            (Fault::StopSender, Expected::There),
-            // CRIU takes the death of its client for a refusal, which it only logs at this point.
-            (Fault::KillReceiver, Expected::ThereAndStoppedHere),
-            (Fault::KillDestinationCriu, Expected::Here),
+            (
+                Moment::Pages,
+                &[
+                    Fault::KillSender,
+                    Fault::KillReceiver,
+                    Fault::Kill(Role::PageServer),
+                    Fault::Kill(Role::SourceCriu),
+                    Fault::Swallow,
+                ],
+            ),
+            (Moment::Rounds, &[Fault::KillSender, Fault::Cut]),
         ],
+    );
+}
+
+#[test]
+fn pre_copy_after_its_rounds() {
+    check(
+        Mode::PreCopy,
+        &[
+            (Moment::Source("pre-dump"), &[Fault::KillReceiver]),
+            (Moment::Source("post-dump"), &[Fault::KillSender]),
+            (
+                Moment::Destination("pre-restore"),
+                &[Fault::Kill(Role::DestinationCriu)],
+            ),
+            (Moment::Destination("post-restore"), &[Fault::Swallow]),
+            (Moment::Destination("pre-resume"), &[Fault::Cut]),
+        ],
+    );
+}
+
+#[test]
+fn hybrid_in_its_rounds_and_before_the_hand_over() {
+    check(
+        Mode::Hybrid,
+        &[
+            (Moment::Pages, &[Fault::InterruptReceiver]),
+            (Moment::Rounds, &[Fault::KillReceiver]),
+            (Moment::Source("post-dump"), &[Fault::Cut]),
+            (
+                Moment::Destination("post-restore"),
+                &[Fault::Kill(Role::LazyPages)],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn hybrid_in_and_after_the_hand_over() {
+    check(
+        Mode::Hybrid,
+        &[(
+            Moment::Destination("pre-resume"),
+            &[Fault::KillReceiver, Fault::Kill(Role::SourceCriu)],
+        )],
     );
 }

@@ -59,10 +59,10 @@ impl Filling {
         mut self,
         connection: &mut Connection,
         tree: Tree,
-        guard: Option<Guard>,
+        mut guard: Option<Guard>,
         watch: &Watch,
     ) -> Result<()> {
-        let outcome = self.wait(connection, watch);
+        let outcome = self.wait(connection, guard.as_mut(), watch);
         if let Err(error) = outcome {
             // While the guard holds what the server held, no task goes on where memory is missing.
             let killed = tree.kill_with_children();
@@ -79,7 +79,21 @@ impl Filling {
         Ok(())
     }
 
-    fn wait(&mut self, connection: &mut Connection, watch: &Watch) -> Result<()> {
+    /// Looks whether it is still there, or has done all there was to do.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        let ended = self.server.wait(Duration::ZERO);
+        ended.map(drop).map_err(|error| Error::MemoryLost {
+            reason: error.to_string(),
+        })
+    }
+
+    fn wait(
+        &mut self,
+        connection: &mut Connection,
+        mut guard: Option<&mut Guard>,
+        watch: &Watch,
+    ) -> Result<()> {
+        let filler = self.process();
         for check in 1_u32.. {
             let lost = |reason: String| Error::MemoryLost { reason };
             if self
@@ -88,6 +102,9 @@ impl Filling {
                 .map_err(|error| lost(error.to_string()))?
             {
                 return Ok(());
+            }
+            if let Some(guard) = &mut guard {
+                guard.look_again(filler);
             }
             connection.check(watch).or_else(|error| {
                 // All may have come just before the connection was lost.

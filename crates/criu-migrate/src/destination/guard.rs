@@ -11,6 +11,7 @@ use std::io::{self, PipeWriter, Write};
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -23,6 +24,14 @@ use crate::tree::start_time;
 const SCRIPT: &str = r#"
 read -r done && exit 0
 end() {
+    # Stopped it starts no more children; one that does not stop waits in the kernel.
+    kill -STOP "$1" 2>/dev/null
+    looks=0
+    while [ $looks -lt 1000 ]; do
+        read -r stat </proc/"$1"/stat || break
+        case ${stat##*) } in [TtZX]*) break ;; esac
+        looks=$((looks + 1))
+    done 2>/dev/null
     for child in $(cat /proc/"$1"/task/*/children 2>/dev/null); do end "$child"; done
     kill -KILL "$1" 2>/dev/null
 }
@@ -40,6 +49,8 @@ done
 pub(crate) struct Guard {
     word: Option<PipeWriter>,
     process: Child,
+    /// Those of what the tree has started since.
+    more_faults: Vec<OwnedFd>,
 }
 
 /// The number of the first descriptor the shell holds for the sake of holding it.
@@ -48,6 +59,7 @@ const FIRST_HELD: RawFd = 10;
 impl Guard {
     /// Guards the tasks of these ids while the process `filler` fills their memory.
     pub(crate) fn post(pids: impl Iterator<Item = i32>, filler: u32) -> io::Result<Self> {
+        wait_until_taken(filler)?;
         let faults = userfaults_of(filler)?;
         let tasks = pids.filter_map(|pid| Some(format!("{pid}:{}", start_time(pid)?)));
         let (hears, word) = io::pipe()?;
@@ -71,7 +83,17 @@ impl Guard {
         Ok(Self {
             process: command.spawn()?,
             word: Some(word),
+            more_faults: Vec::new(),
         })
+    }
+
+    /// Holds the userfaultfds of processes that the tree has started meanwhile, too.
+    pub(crate) fn look_again(&mut self, filler: u32) {
+        match userfaults_of(filler) {
+            Ok(faults) if !faults.is_empty() => self.more_faults = faults,
+            // It is about to end: what is held is held.
+            _ => {}
+        }
     }
 
     /// All memory has come: the tree needs no guard any more.
@@ -87,6 +109,50 @@ impl Drop for Guard {
         self.word = None;
         let _ = self.process.wait();
     }
+}
+
+/// How long the filler may take to take over the userfaultfds of all tasks.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// Waits until `criu lazy-pages` has the userfaultfds of all tasks: then it closes the socket they come to. One
+/// that is on its way would not be found in its hands.
+fn wait_until_taken(filler: u32) -> io::Result<()> {
+    let deadline = Instant::now() + TAKEN_WITHIN;
+    while is_listening(filler)? {
+        if Instant::now() >= deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Whether a process has a UNIX socket that listens.
+fn is_listening(process: u32) -> io::Result<bool> {
+    /// `__SO_ACCEPTCON`, as `/proc/net/unix` shows it.
+    const LISTENS: &str = "00010000";
+    let table = fs::read(format!("/proc/{process}/net/unix"))?;
+    let table = String::from_utf8_lossy(&table);
+    let listening: Vec<String> = table
+        .lines()
+        .filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                [_, _, _, LISTENS, _, _, inode, ..] => Some(format!("socket:[{inode}]")),
+                _ => None,
+            }
+        })
+        .collect();
+    for entry in fs::read_dir(format!("/proc/{process}/fd"))? {
+        let leads_to = fs::read_link(entry?.path()).unwrap_or_default();
+        if listening
+            .iter()
+            .any(|socket| leads_to.as_os_str() == socket.as_str())
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Takes copies of the userfaultfds a process has.
@@ -139,6 +205,20 @@ mod tests {
         assert!(released.try_wait().unwrap().is_none());
         released.kill().unwrap();
         released.wait().unwrap();
+    }
+
+    #[test]
+    fn a_socket_that_listens_is_seen() {
+        let us = std::process::id();
+        let place = criu_testkit::TempDir::new();
+        let mut shell = sleeper();
+        assert!(!is_listening(shell.id()).unwrap());
+        let listener = std::os::unix::net::UnixListener::bind(place.join("socket")).unwrap();
+        assert!(is_listening(us).unwrap());
+        drop(listener);
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        assert!(is_listening(shell.id()).is_err());
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl Destination {
         watch.tell(Happening::Restoring);
         offer.needs.apply_to(&mut self.restore);
         self.restore.images = stored.directory.open()?.into();
-        let filling = match stored.pages_follow {
+        let mut filling = match stored.pages_follow {
             true => Some(self.fill_from(connection, &stored.directory, watch)?),
             false => None,
         };
@@ -197,7 +197,7 @@ impl Destination {
             hooks,
             watch,
             commit_within: self.timing.commit,
-            filler: filling.as_ref().map(Filling::process),
+            filling: filling.as_mut(),
             restored: None,
             guard: None,
             committed: None,
@@ -334,8 +334,8 @@ struct Holding<'a> {
     hooks: &'a mut dyn Hooks,
     watch: &'a Watch,
     commit_within: Duration,
-    /// The process that fills the tree's memory.
-    filler: Option<u32>,
+    /// Fills the tree's memory.
+    filling: Option<&'a mut Filling>,
     restored: Option<Tree>,
     guard: Option<Guard>,
     /// When the source gave the tree away.
@@ -349,6 +349,10 @@ impl Hooks for Holding<'_> {
             criu::Event::PostRestore { pid } => Some(pid),
             _ => None,
         };
+        if let Some(pid) = restored {
+            // Before anything can fail: should CRIU be dead by then, it is ours to end.
+            self.restored = Some(Tree::of(pid)?);
+        }
         self.hooks.on(event)?;
         let result = match restored {
             Some(pid) => self.hold(pid),
@@ -366,12 +370,10 @@ impl Hooks for Holding<'_> {
 
 impl Holding<'_> {
     fn hold(&mut self, pid: i32) -> Result<()> {
-        let tree = Tree::of(pid).map_err(Error::io(format!("look at process {pid}")))?;
-        if let Some(filler) = self.filler {
-            let guard = Guard::post(tree.pids(), filler);
+        if let (Some(filling), Some(tree)) = (&self.filling, &self.restored) {
+            let guard = Guard::post(tree.pids(), filling.process());
             self.guard = Some(guard.map_err(Error::io("guard the tree while its memory follows"))?);
         }
-        self.restored = Some(tree);
         self.watch.tell(Happening::Restored { pid });
         let asked = Instant::now();
         self.connection.say(&Message::Restored { pid })?;
@@ -388,6 +390,10 @@ impl Holding<'_> {
         }
         match answer {
             Message::Commit => {
+                // Nothing is lost yet if memory could not follow.
+                if let Some(filling) = &mut self.filling {
+                    filling.check()?;
+                }
                 self.watch.tell(Happening::Committing);
                 self.committed = Some(Instant::now());
                 Ok(())

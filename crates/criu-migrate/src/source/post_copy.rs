@@ -227,9 +227,13 @@ impl Conversation<'_> {
         };
         self.watch.tell(Happening::Restored { pid });
         self.connection.check(self.watch)?;
-
         *then = Then::Resume;
         self.tree.stop();
+        // Nothing is lost yet; from here on memory would be. (That CRIU has ended is known a moment later.)
+        self.check_criu()?;
+        if !self.tree.is_traced() {
+            return Err(criu_lost());
+        }
         self.watch.tell(Happening::Committing);
         let (said, before_bytes) = (Instant::now(), self.tunnel.stream_bytes());
         *then = Then::Stays(Fate::InDoubt);
@@ -274,6 +278,14 @@ impl Conversation<'_> {
         })
     }
 
+    /// Looks whether there is a CRIU to serve memory.
+    fn check_criu(&self) -> Result<()> {
+        match self.criu_ended.load(Ordering::Acquire) {
+            true => Err(criu_lost()),
+            false => Ok(()),
+        }
+    }
+
     /// Waits until all memory has followed; how long that takes is up to the tree and the link.
     fn fill(&mut self) -> Result<()> {
         loop {
@@ -297,11 +309,7 @@ impl Conversation<'_> {
         loop {
             match self.connection.hear(what, CHECK, self.watch) {
                 Err(Error::TooSlow { peer, .. }) => {
-                    if self.criu_ended.load(Ordering::Acquire) {
-                        return Err(Error::MemoryLost {
-                            reason: "CRIU ended on the source".to_owned(),
-                        });
-                    }
+                    self.check_criu()?;
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                         return Err(Error::TooSlow {
                             peer,
@@ -313,6 +321,12 @@ impl Conversation<'_> {
                 heard => return heard,
             }
         }
+    }
+}
+
+fn criu_lost() -> Error {
+    Error::MemoryLost {
+        reason: "CRIU ended on the source".to_owned(),
     }
 }
 

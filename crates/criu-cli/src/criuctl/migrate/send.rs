@@ -46,8 +46,8 @@ A container is checkpointed here and restored there by its runtime, which must b
 there its checkpoint is kept, and restored here when anything fails. A runc container needs its bundle's
 directory allowed there; a podman container its image there.
 
-Exit status: 0 the tree runs there; 1 it does not, and goes on here; 3 in doubt: the tree is stopped here
-and may run there, which the message says how to resolve; 130 called off. With --preflight-only: 0 nothing is
+Exit status: 0 the tree runs there; 1 it does not, and goes on here; 3 the tree is stopped here, and may run
+there, or was ended there before all its memory had followed: the message says what to do; 130 called off. With --preflight-only: 0 nothing is
 in the way; 1 something is; 2 no answer.")]
 pub(in crate::criuctl) struct Arguments {
     /// The process to send, with all its children; not with --runc and --podman
@@ -358,7 +358,7 @@ fn explain(global: &Global, not_sent: NotSent) -> ExitCode {
         code
     };
     match fate {
-        Fate::InDoubt => ExitCode::from(IN_DOUBT),
+        Fate::InDoubt | Fate::Outlived => ExitCode::from(IN_DOUBT),
         _ => code,
     }
 }

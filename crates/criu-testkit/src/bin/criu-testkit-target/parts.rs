@@ -28,6 +28,8 @@ pub(crate) fn make(name: &str, directory: &Path) -> Result<Box<dyn Part>, Failur
     };
     Ok(match name {
         "memory" => Box::new(Memory::new(number * 1024)),
+        "watched" => Box::new(Watched::new(number * 1024, directory)),
+        "forking" => Box::new(Forking { child: None }),
         "zeros" => Box::new(Zeros::new(number * 1024)),
         "text" => Box::new(Made::new(number * 1024, text_byte)),
         "copies" => Box::new(Made::new(number * 1024, copies_byte)),
@@ -129,6 +131,79 @@ impl Part for Memory {
             None => Ok(()),
             Some((index, word)) => Err(format!("word {index} is {word:#x}").into()),
         }
+    }
+}
+
+/// Memory that is looked at all the time, now here, now there; `corrupt` tells of the first word that is wrong.
+struct Watched {
+    memory: Memory,
+    corrupt: PathBuf,
+}
+
+impl Watched {
+    /// Words looked at in a tick.
+    const LOOKS: u64 = 4;
+
+    fn new(len_bytes: usize, directory: &Path) -> Self {
+        Watched {
+            memory: Memory::new(len_bytes),
+            corrupt: directory.join("corrupt"),
+        }
+    }
+}
+
+impl Part for Watched {
+    fn tick(&mut self, count: u64) {
+        let len = self.memory.words.len() as u64;
+        for look in 0..Self::LOOKS {
+            // All over the place, each time another.
+            let place = Memory::word(count * Self::LOOKS + look).checked_rem(len);
+            let word = place.and_then(|place| {
+                let found = *self.memory.words.get(usize::try_from(place).ok()?)?;
+                Some((place, found))
+            });
+            if let Some((place, found)) = word
+                && found != Memory::word(place)
+                && !self.corrupt.exists()
+            {
+                let _ = std::fs::write(&self.corrupt, format!("word {place} is {found:#x}"));
+            }
+        }
+    }
+
+    fn verify(&mut self) -> Result<(), Failure> {
+        match std::fs::read_to_string(&self.corrupt) {
+            Ok(told) => Err(told.into()),
+            Err(_) => self.memory.verify(),
+        }
+    }
+}
+
+/// A child now and then, by a real `fork`, that ends at once.
+struct Forking {
+    child: Option<Child>,
+}
+
+impl Part for Forking {
+    fn tick(&mut self, count: u64) {
+        if let Some(child) = &mut self.child
+            && !matches!(child.try_wait(), Ok(None))
+        {
+            self.child = None;
+        }
+        if self.child.is_none() && count.is_multiple_of(8) {
+            let mut command = Command::new("/proc/self/exe");
+            // The id it has anyway; without setting it no `fork` would be needed.
+            std::os::unix::process::CommandExt::uid(
+                &mut command,
+                rustix::process::geteuid().as_raw(),
+            );
+            self.child = command.stderr(Stdio::null()).spawn().ok();
+        }
+    }
+
+    fn verify(&mut self) -> Result<(), Failure> {
+        Ok(())
     }
 }
 
