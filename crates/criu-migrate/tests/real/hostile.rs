@@ -476,6 +476,7 @@ fn an_image_set_that_is_none_fails_in_criu_and_leaves_nothing() {
         let mut close = [0; 32];
         close[..2].copy_from_slice(&0x1024_u16.to_le_bytes());
         stranger.frame(&Frame::Data(Channel::Pages, close.to_vec()));
+        stranger.frame(&Frame::End(Channel::Pages));
         stranger.say(r#"{"say":"complete","images":1}"#);
         stranger.hear("abort");
     });

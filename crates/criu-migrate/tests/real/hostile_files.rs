@@ -93,7 +93,10 @@ fn only_a_path_of_the_offer_is_opened() {
 #[test]
 fn a_pass_out_of_turn_is_refused() {
     let root = TempDir::new();
-    let Some(error) = against(&root, &[open_sync("/data", "last")]) else {
+    // The first pass is over when images come.
+    let image = r#"{"say":"image","name":"core-1.img","len_bytes":1}"#;
+    let image = Frame::Control(image.into());
+    let Some(error) = against(&root, &[image, open_sync("/data", "first")]) else {
         return;
     };
     assert!(matches!(error, Error::OutOfTurn(_)), "{error:?}");
