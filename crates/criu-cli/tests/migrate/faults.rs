@@ -349,7 +349,8 @@ fn settled(sides: &Sides, before: u32, expected: Expected) -> Vec<Copy> {
     let deadline = Instant::now() + patience() / 4;
     loop {
         let copies = sides.copies();
-        let running = copies.iter().filter(|copy| !copy.is_stopped()).count();
+        let runs = |copy: &&Copy| !copy.is_stopped() && !sides.is_in_the_making(copy);
+        let running = copies.iter().filter(runs).count();
         assert!(running <= 1, "two run: {copies:?}");
         if outcome(&copies, before) == Some(expected) || Instant::now() > deadline {
             return copies;

@@ -300,6 +300,19 @@ impl Sides {
         copies(&self.count_file.with_file_name("child-0").join("count"))
     }
 
+    /// Whether a copy is still being made: the CRIU that restores it, child of the receiver, is above it until it
+    /// lets it run.
+    pub(crate) fn is_in_the_making(&self, copy: &Copy) -> bool {
+        let mut pid = copy.pid;
+        while let Some(parent) = parent_of(pid).filter(|parent| *parent > 1) {
+            if parent == self.receiver.id() {
+                return true;
+            }
+            pid = parent;
+        }
+        false
+    }
+
     /// What is left of a side in its directory.
     pub(crate) fn left_behind(&self, side: &str) -> Vec<PathBuf> {
         let listing = fs::read_dir(self.directory.join(side)).unwrap();
@@ -479,6 +492,12 @@ fn copies(count_file: &Path) -> Vec<Copy> {
         }
     }
     found
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name: the state, then the parent.
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// What a process has open, without the numbers that differ each time.
