@@ -58,6 +58,7 @@ pub mod fuzz;
 mod host;
 mod images_dir;
 mod intake;
+mod listener;
 mod message;
 pub mod mode;
 mod page_stream;
