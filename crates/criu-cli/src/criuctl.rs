@@ -8,6 +8,7 @@ mod explain;
 mod features;
 mod interrupt;
 mod migrate;
+mod outside;
 mod page_server;
 mod pre_dump;
 mod preflight;

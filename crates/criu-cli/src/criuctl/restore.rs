@@ -5,21 +5,18 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 
-use criu::request::{DescriptorKey, JoinNamespace, NamespaceKind, VethPair};
-use criu::{External, InheritFd, Restore, RestoredChild};
-use rustix::process::{
-    PidfdFlags, PidfdGetfdFlags, Signal, getpid, pidfd_getfd, pidfd_open, pidfd_send_signal,
-};
+use criu::{Restore, RestoredChild};
+use rustix::process::{Signal, pidfd_send_signal};
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::Global;
 use super::arguments::{
     EmptyNamespace, ImageIoWord, RestoreCgroupArguments, SettingsArguments, SocketArguments,
-    mount_pair,
 };
 use super::dump::failed;
 use super::interrupt::{CommandHooks, Interrupt};
+use super::outside::OutsideArguments;
 use super::report::{Problem, milliseconds, restore_statistics_json, result};
 use super::script::Scripts;
 
@@ -52,27 +49,6 @@ pub(super) struct Arguments {
     /// Fetch memory when it is first touched, from a `criu lazy-pages` in the working directory
     #[arg(long)]
     lazy_pages: bool,
-    /// New root directory for the processes
-    #[arg(short = 'r', long, value_name = "DIR")]
-    root: Option<PathBuf>,
-    /// A descriptor of this command that replaces a dumped file (can be repeated)
-    #[arg(long, value_name = "fd[N]:KEY")]
-    inherit_fd: Vec<String>,
-    /// A resource of the outside, by the name the dump gave it, such as mnt[hosts]:/etc/hosts (can be repeated)
-    #[arg(long, value_name = "TYPE[NAME]:WHAT")]
-    external: Vec<External>,
-    /// An external mount, by the name the dump gave it (can be repeated)
-    #[arg(short = 'M', long, value_name = "KEY:PATH")]
-    ext_mount_map: Vec<String>,
-    /// A mount point to leave out (can be repeated)
-    #[arg(long, value_name = "PATH")]
-    skip_mnt: Vec<PathBuf>,
-    /// Name the outer end of a veth device (can be repeated)
-    #[arg(long, value_name = "INNER=OUTER")]
-    veth_pair: Vec<String>,
-    /// A namespace to join: net, uts, ipc, time, mnt or user, by PID or file (can be repeated)
-    #[arg(short = 'J', long, value_name = "KIND:PID|FILE[,UID,GID]")]
-    join_ns: Vec<String>,
     /// Leave this namespace empty
     #[arg(long, value_name = "NAMESPACE", value_enum)]
     empty_ns: Option<EmptyNamespace>,
@@ -97,21 +73,8 @@ pub(super) struct Arguments {
     /// Read the images from a criu-image-streamer (since CRIU 4.3)
     #[arg(long)]
     stream: bool,
-    /// Skip system settings that cannot be restored
-    #[arg(long)]
-    weak_sysctls: bool,
-    /// Security profile for the tasks
-    #[arg(long, value_name = "TYPE:NAME")]
-    lsm_profile: Option<String>,
-    /// Security context for mounts
-    #[arg(long, value_name = "CONTEXT")]
-    lsm_mount_context: Option<String>,
-    /// Restore mounts in the older way
-    #[arg(long)]
-    mntns_compat_mode: bool,
-    /// Do not compare the permissions of files
-    #[arg(long)]
-    skip_file_rwx_check: bool,
+    #[command(flatten)]
+    outside: OutsideArguments,
     #[command(flatten)]
     sockets: SocketArguments,
     #[command(flatten)]
@@ -204,24 +167,7 @@ fn request(arguments: &Arguments) -> Result<Restore, Problem> {
     restore.as_child = !arguments.detach;
     restore.shell_job = arguments.shell_job;
     restore.lazy_pages = arguments.lazy_pages;
-    restore.root.clone_from(&arguments.root);
-    for entry in &arguments.inherit_fd {
-        restore.inherit_fds.push(inherit_fd(entry)?);
-    }
-    restore.external.clone_from(&arguments.external);
-    for entry in &arguments.ext_mount_map {
-        restore.ext_mount_map.push(mount_pair(entry)?);
-    }
-    restore.skip_mounts.clone_from(&arguments.skip_mnt);
-    for entry in &arguments.veth_pair {
-        let (inner, outer) = entry.split_once('=').ok_or_else(|| {
-            Problem::Usage(format!("--veth-pair takes INNER=OUTER, not `{entry}`"))
-        })?;
-        restore.veths.push(VethPair::new(inner, outer));
-    }
-    for entry in &arguments.join_ns {
-        restore.join_namespaces.push(join_namespace(entry)?);
-    }
+    arguments.outside.apply(&mut restore)?;
     restore.empty_network_namespace = arguments.empty_ns.is_some();
     restore.file_locks = arguments.file_locks;
     restore.link_remap = arguments.link_remap;
@@ -230,84 +176,7 @@ fn request(arguments: &Arguments) -> Result<Restore, Problem> {
     restore.decompress_threads = arguments.decompress_threads;
     restore.image_io = arguments.image_io_mode.map(Into::into);
     restore.stream = arguments.stream;
-    restore.weak_sysctls = arguments.weak_sysctls;
-    restore.lsm_profile.clone_from(&arguments.lsm_profile);
-    restore
-        .lsm_mount_context
-        .clone_from(&arguments.lsm_mount_context);
-    restore.mntns_compat_mode = arguments.mntns_compat_mode;
-    restore.skip_file_rwx_check = arguments.skip_file_rwx_check;
     restore.sockets = arguments.sockets.sockets()?;
     restore.cgroups = arguments.cgroups.cgroups();
     Ok(restore)
-}
-
-/// Reads `fd[N]:KEY` and takes hold of our descriptor N.
-fn inherit_fd(entry: &str) -> Result<InheritFd, Problem> {
-    let usage = || Problem::Usage(format!("--inherit-fd takes fd[N]:KEY, not `{entry}`"));
-    let (number, key) = entry
-        .strip_prefix("fd[")
-        .and_then(|rest| rest.split_once("]:"))
-        .ok_or_else(usage)?;
-    let number: i32 = number.parse().map_err(|_| usage())?;
-    // A copy made through a handle to ourselves needs no claim on a descriptor we did not open.
-    let descriptor = pidfd_open(getpid(), PidfdFlags::empty())
-        .and_then(|own| pidfd_getfd(own, number, PidfdGetfdFlags::empty()))
-        .map_err(|errno| {
-            Problem::io(format!("use descriptor {number} of --inherit-fd"))(errno.into())
-        })?;
-    InheritFd::new(DescriptorKey::Key(key.to_owned()), descriptor)
-        .map_err(Problem::io(format!("duplicate descriptor {number}")))
-}
-
-/// Reads `KIND:PID|FILE[,UID,GID]`.
-fn join_namespace(entry: &str) -> Result<JoinNamespace, Problem> {
-    let usage = || {
-        Problem::Usage(format!(
-            "--join-ns takes net, uts, ipc, time, mnt or user, then `:` and a PID or a file, not `{entry}`"
-        ))
-    };
-    let (kind, place) = entry.split_once(':').ok_or_else(usage)?;
-    let (kind, place) = match kind {
-        "net" => (NamespaceKind::Net, place),
-        "uts" => (NamespaceKind::Uts, place),
-        "ipc" => (NamespaceKind::Ipc, place),
-        "time" => (NamespaceKind::Time, place),
-        "mnt" => (NamespaceKind::Mnt, place),
-        "user" => {
-            let mut parts = place.splitn(3, ',');
-            let place = parts.next().unwrap_or_default();
-            let id = |part: Option<&str>| part.map(str::parse).transpose().map_err(|_| usage());
-            let (uid, gid) = (id(parts.next())?, id(parts.next())?);
-            (NamespaceKind::User { uid, gid }, place)
-        }
-        _ => return Err(usage()),
-    };
-    Ok(match place.parse::<i32>() {
-        Ok(pid) => JoinNamespace::of_process(kind, pid),
-        Err(_) => JoinNamespace::new(kind, place),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn namespaces_are_named_by_process_or_file() {
-        let joined = join_namespace("net:12").unwrap();
-        assert_eq!(
-            joined,
-            JoinNamespace::new(NamespaceKind::Net, "/proc/12/ns/net")
-        );
-        let joined = join_namespace("user:/ns,7,8").unwrap();
-        let kind = NamespaceKind::User {
-            uid: Some(7),
-            gid: Some(8),
-        };
-        assert_eq!(joined, JoinNamespace::new(kind, "/ns"));
-        for bad in ["net", "pid:1", ":1", "user:/ns,x"] {
-            assert!(join_namespace(bad).is_err(), "{bad:?}");
-        }
-    }
 }

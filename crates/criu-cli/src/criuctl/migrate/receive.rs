@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use criu::{External, Restore};
+use criu::Restore;
 use criu_migrate::preflight::Check;
 use criu_migrate::transport::{Stream, Transport};
 use criu_migrate::{Destination, Error, Received, Watch};
@@ -17,6 +17,7 @@ use super::{Logs, addresses, failed, stop_on_signals, timing};
 use crate::criuctl::Global;
 use crate::criuctl::arguments::{RestoreCgroupArguments, SettingsArguments, parse_seconds};
 use crate::criuctl::interrupt::{CommandHooks, Interrupt};
+use crate::criuctl::outside::OutsideArguments;
 use crate::criuctl::preflight::check_names;
 use crate::criuctl::report::{Problem, result};
 use crate::criuctl::script::Scripts;
@@ -66,24 +67,8 @@ pub(in crate::criuctl) struct Arguments {
     /// Do not compare this before accepting a tree (can be repeated)
     #[arg(long, value_name = "CHECK", value_parser = check_names())]
     ignore: Vec<Check>,
-    /// New root directory for the processes
-    #[arg(short = 'r', long, value_name = "DIR")]
-    root: Option<PathBuf>,
-    /// A resource of the outside, by the name it was sent with, such as mnt[hosts]:/etc/hosts (can be repeated)
-    #[arg(long, value_name = "TYPE[NAME]:WHAT")]
-    external: Vec<External>,
-    /// A mount point to leave out (can be repeated)
-    #[arg(long, value_name = "PATH")]
-    skip_mnt: Vec<PathBuf>,
-    /// Skip system settings that cannot be restored
-    #[arg(long)]
-    weak_sysctls: bool,
-    /// Security profile for the tasks
-    #[arg(long, value_name = "TYPE:NAME")]
-    lsm_profile: Option<String>,
-    /// Do not compare the permissions of files
-    #[arg(long)]
-    skip_file_rwx_check: bool,
+    #[command(flatten)]
+    outside: OutsideArguments,
     #[command(flatten)]
     cgroups: RestoreCgroupArguments,
     #[command(flatten)]
@@ -210,7 +195,7 @@ fn receive(
 ) -> Result<Result<Received, Error>, Problem> {
     let work_dir = arguments.images_dir.clone();
     let work_dir = work_dir.unwrap_or_else(std::env::temp_dir);
-    let mut restore = request(arguments, &work_dir);
+    let mut restore = request(arguments, &work_dir)?;
     let logs = Logs::prepare(&mut restore.settings)?;
     let mut destination = Destination::new(global.criu()?, restore);
     destination.work_dir.clone_from(&work_dir);
@@ -241,15 +226,10 @@ fn problem(error: Error) -> Problem {
     failed(error, "receiving a process tree".to_owned())
 }
 
-fn request(arguments: &Arguments, work_dir: &PathBuf) -> Restore {
+fn request(arguments: &Arguments, work_dir: &PathBuf) -> Result<Restore, Problem> {
     let mut restore = Restore::new(work_dir);
     arguments.settings.apply(&mut restore.settings);
-    restore.root.clone_from(&arguments.root);
-    restore.external.clone_from(&arguments.external);
-    restore.skip_mounts.clone_from(&arguments.skip_mnt);
-    restore.weak_sysctls = arguments.weak_sysctls;
-    restore.lsm_profile.clone_from(&arguments.lsm_profile);
-    restore.skip_file_rwx_check = arguments.skip_file_rwx_check;
+    arguments.outside.apply(&mut restore)?;
     restore.cgroups = arguments.cgroups.cgroups();
-    restore
+    Ok(restore)
 }
