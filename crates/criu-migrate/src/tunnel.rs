@@ -393,7 +393,7 @@ mod tests {
     };
 
     /// More than fits into what is on the way.
-    const MUCH: [u8; 64 << 10] = [7; 64 << 10];
+    static MUCH: [u8; 64 << 10] = [7; 64 << 10];
 
     #[test]
     fn pages_for_a_criu_that_has_ended_do_not_keep_messages_from_being_heard() {
