@@ -503,9 +503,9 @@ impl Listener {
             if self.start == self.end {
                 // What is large goes where it is wanted at once.
                 if output.len() >= self.buffer.len() {
-                    let wait = Wait::new(deadline, &self.bell);
+                    let wait = Wait::new(self.until(deadline), &self.bell);
                     let read = self.receiver.receive(output, &wait);
-                    let count = self.check_read(read)?;
+                    let count = self.check_read(read, deadline)?;
                     output = &mut output[count..];
                     continue;
                 }
@@ -521,17 +521,30 @@ impl Listener {
     }
 
     fn fill(&mut self, deadline: Option<Instant>) -> Result<()> {
-        let wait = Wait::new(deadline, &self.bell);
+        let wait = Wait::new(self.until(deadline), &self.bell);
         let read = self.receiver.receive(&mut self.buffer, &wait);
-        let count = self.check_read(read)?;
+        let count = self.check_read(read, deadline)?;
         (self.start, self.end) = (0, count);
         Ok(())
     }
 
-    fn check_read(&self, read: io::Result<usize>) -> Result<usize> {
+    /// The deadline for some bytes of a frame: in the middle of one, too, nothing at all counts as silence.
+    fn until(&self, deadline: Option<Instant>) -> Option<Instant> {
+        let silent = Instant::now().checked_add(self.timing.silence);
+        [deadline, silent].into_iter().flatten().min()
+    }
+
+    fn check_read(&self, read: io::Result<usize>, deadline: Option<Instant>) -> Result<usize> {
+        let is_early = deadline.is_none_or(|deadline| Instant::now() < deadline);
         match read {
             Ok(0) => Err(Error::Closed(self.peer)),
             Ok(count) => Ok(count),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && is_early => {
+                Err(Error::Silent {
+                    peer: self.peer,
+                    after: self.timing.silence,
+                })
+            }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Error::TooSlow {
                 peer: self.peer,
                 what: "a frame it began",
@@ -545,5 +558,35 @@ impl Listener {
                 source,
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::Stream;
+
+    #[test]
+    fn silence_in_the_middle_of_a_frame_counts_as_death() {
+        let (near, far) = Stream::pair().unwrap();
+        let timing = Timing {
+            silence: Duration::from_millis(300),
+            ..Timing::default()
+        };
+        let mut halves = Box::new(far).split().unwrap();
+        let bell = Bell::new().unwrap();
+        let wait = Wait::new(None, &bell);
+        let mut bytes = encode_preamble().to_vec();
+        Frame::Data(Channel::Pages, vec![7; 100_000]).encode(&mut bytes);
+        // The cable is pulled before the rest.
+        bytes.truncate(50_000);
+        let mut left = bytes.as_slice();
+        while !left.is_empty() {
+            let sent = halves.sender.transmit(left, &wait).unwrap();
+            left = &left[sent..];
+        }
+        let mut connection = Connection::open(Box::new(near), Party::Destination, &timing).unwrap();
+        let heard = connection.hear("a word", Duration::from_secs(10), &Watch::default());
+        assert!(matches!(heard, Err(Error::Silent { .. })), "{heard:?}");
     }
 }
