@@ -472,3 +472,33 @@ fn greet(
     let greeting = decode_preamble(&theirs).map_err(|problem| Error::Frame { peer, problem })?;
     Ok(greeting.abilities)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::Stream;
+
+    #[test]
+    fn silence_in_the_middle_of_a_frame_counts_as_death() {
+        let (near, far) = Stream::pair().unwrap();
+        let timing = Timing {
+            silence: Duration::from_millis(300),
+            ..Timing::default()
+        };
+        let mut halves = Box::new(far).split().unwrap();
+        let bell = Bell::new().unwrap();
+        let wait = Wait::new(None, &bell);
+        let mut bytes = encode_preamble().to_vec();
+        Frame::Data(Channel::Pages, vec![7; 100_000]).encode(&mut bytes);
+        // The cable is pulled before the rest.
+        bytes.truncate(50_000);
+        let mut left = bytes.as_slice();
+        while !left.is_empty() {
+            let sent = halves.sender.transmit(left, &wait).unwrap();
+            left = &left[sent..];
+        }
+        let mut connection = Connection::open(Box::new(near), Party::Destination, &timing).unwrap();
+        let heard = connection.hear("a word", Duration::from_secs(10), &Watch::default());
+        assert!(matches!(heard, Err(Error::Silent { .. })), "{heard:?}");
+    }
+}

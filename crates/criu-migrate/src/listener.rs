@@ -150,9 +150,9 @@ impl Listener {
             if self.start == self.end {
                 // What is large goes where it is wanted at once.
                 if output.len() >= self.buffer.len() {
-                    let wait = Wait::new(deadline, &self.bell);
+                    let wait = Wait::new(self.until(deadline), &self.bell);
                     let read = self.receiver.receive(output, &wait);
-                    let count = self.check_read(read)?;
+                    let count = self.check_read(read, deadline)?;
                     output = &mut output[count..];
                     continue;
                 }
@@ -168,17 +168,30 @@ impl Listener {
     }
 
     fn fill(&mut self, deadline: Option<Instant>) -> Result<()> {
-        let wait = Wait::new(deadline, &self.bell);
+        let wait = Wait::new(self.until(deadline), &self.bell);
         let read = self.receiver.receive(&mut self.buffer, &wait);
-        let count = self.check_read(read)?;
+        let count = self.check_read(read, deadline)?;
         (self.start, self.end) = (0, count);
         Ok(())
     }
 
-    fn check_read(&self, read: io::Result<usize>) -> Result<usize> {
+    /// The deadline for some bytes of a frame: in the middle of one, too, nothing at all counts as silence.
+    fn until(&self, deadline: Option<Instant>) -> Option<Instant> {
+        let silent = Instant::now().checked_add(self.timing.silence);
+        [deadline, silent].into_iter().flatten().min()
+    }
+
+    fn check_read(&self, read: io::Result<usize>, deadline: Option<Instant>) -> Result<usize> {
+        let is_early = deadline.is_none_or(|deadline| Instant::now() < deadline);
         match read {
             Ok(0) => Err(Error::Closed(self.peer)),
             Ok(count) => Ok(count),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && is_early => {
+                Err(Error::Silent {
+                    peer: self.peer,
+                    after: self.timing.silence,
+                })
+            }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Error::TooSlow {
                 peer: self.peer,
                 what: "a frame it began",

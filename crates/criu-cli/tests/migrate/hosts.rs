@@ -1,21 +1,23 @@
 //! Two hosts, a client on a third, and an address that moves with the server.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use criu_testkit::{
-    CriuUnderTest, Namespace, NetworkNamespace, Scene, Subreaper, TempDir, TestProcess,
+    CriuUnderTest, Namespace, NetworkNamespace, Scene, Subreaper, TempDir, TestProcess, skip,
 };
+use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::sides::{listening, wait_for};
+use crate::sides::{listening, signal, wait_for};
 
 /// Where the server is, on whichever host it runs.
 const SERVER: &str = "10.77.1.1";
@@ -103,15 +105,60 @@ struct Moved {
     process: TestProcess,
     sent: Output,
     said: String,
+    talk: Talk,
+}
+
+/// What became of a client's conversation.
+struct Talk {
     /// Lines sent and answered, and the longest time an answer took.
     lines: u64,
     longest: Duration,
+    /// Why it ended early.
+    broken: Option<io::Error>,
+}
+
+impl Moved {
+    /// Rules by which CRIU holds a connection still on a host, which it is to take away again.
+    fn locks(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for host in [&self.hosts.source, &self.hosts.destination] {
+            for (program, arguments) in [("iptables-save", &[][..]), ("nft", &["list", "ruleset"])]
+            {
+                let listed = host.command(program).args(arguments).output().unwrap();
+                let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+                found.extend(
+                    text.lines()
+                        .filter(|line| line.contains("CRIU"))
+                        .map(str::to_owned),
+                );
+            }
+        }
+        found
+    }
+}
+
+/// How the server travels.
+#[derive(Default)]
+struct Trip {
+    mode: Option<&'static str>,
+    /// 4 MiB unless set.
+    memory_kib: Option<u32>,
+    /// What the source does to its cable first.
+    tc: Option<&'static str>,
 }
 
 /// Sends the server away; the receiver runs `script` at each stage, with the hosts' names filled in.
-fn send_server(criu: &CriuUnderTest, script: impl FnOnce(&Hosts) -> String) -> Moved {
+fn send_server(criu: &CriuUnderTest, trip: &Trip, script: impl FnOnce(&Hosts) -> String) -> Moved {
     Subreaper::enable();
     let hosts = Hosts::new();
+    if let Some(arguments) = trip.tc {
+        let tc = hosts
+            .source
+            .command("tc")
+            .args(arguments.split(' '))
+            .status();
+        assert!(tc.unwrap().success(), "tc {arguments}");
+    }
     let directory = TempDir::new();
 
     let listener = on(&hosts.source, || TcpListener::bind((SERVER, 5000)).unwrap());
@@ -121,7 +168,8 @@ fn send_server(criu: &CriuUnderTest, script: impl FnOnce(&Hosts) -> String) -> M
     let (served, _) = listener.accept().unwrap();
     drop(listener);
     let (input, output): (OwnedFd, OwnedFd) = (served.try_clone().unwrap().into(), served.into());
-    let scene = Scene::new().echo().memory_kib(4096).threads(2);
+    let scene = Scene::new().echo().threads(2);
+    let scene = scene.memory_kib(trip.memory_kib.unwrap_or(4096));
     let scene = scene
         .namespaces(&[Namespace::Pid])
         .stdin(input)
@@ -139,6 +187,8 @@ fn send_server(criu: &CriuUnderTest, script: impl FnOnce(&Hosts) -> String) -> M
         "--listen",
         "10.77.2.2:0",
         "--insecure",
+        "--silence",
+        "3",
         "-D",
     ]);
     receive.arg(directory.make_dir("destination"));
@@ -147,9 +197,10 @@ fn send_server(criu: &CriuUnderTest, script: impl FnOnce(&Hosts) -> String) -> M
 
     let over = AtomicBool::new(false);
     let (began, begun) = channel();
-    let (sent, (lines, longest)) = std::thread::scope(|scope| {
+    let (sent, talk) = std::thread::scope(|scope| {
         let talk = scope.spawn(|| talk(&client, &over, &began));
         begun.recv().unwrap();
+        let mode = trip.mode.map(|mode| ["--mode", mode]);
         let sent = criuctl(&hosts.source, criu)
             .args([
                 "--json",
@@ -158,15 +209,17 @@ fn send_server(criu: &CriuUnderTest, script: impl FnOnce(&Hosts) -> String) -> M
                 &process.pid().to_string(),
                 &address.to_string(),
             ])
-            .args(["--insecure", "--tcp-established", "-D"])
+            .args(mode.iter().flatten())
+            .args(["--insecure", "--silence", "3", "--tcp-established", "-D"])
             .arg(directory.make_dir("source"))
             .output()
             .unwrap();
+        let ended = catch_unwind(AssertUnwindSafe(|| wait_for(&mut receiver, "the receiver")));
         // Or the client would talk for ever.
         over.store(true, Ordering::Relaxed);
+        ended.unwrap();
         (sent, talk.join().unwrap())
     });
-    wait_for(&mut receiver, "the receiver");
     let mut said = String::from_utf8_lossy(&sent.stdout).into_owned();
     said += &fs::read_to_string(directory.join("receiver")).unwrap();
     Moved {
@@ -174,94 +227,209 @@ fn send_server(criu: &CriuUnderTest, script: impl FnOnce(&Hosts) -> String) -> M
         process,
         sent,
         said,
-        lines,
-        longest,
+        talk,
     }
 }
 
-/// Sends lines and waits for each to come back, until some time after it is over.
-fn talk(mut client: &TcpStream, over: &AtomicBool, began: &Sender<()>) -> (u64, Duration) {
+/// Sends lines and waits for each to come back, until some time after it is over, or the connection is.
+fn talk(mut client: &TcpStream, over: &AtomicBool, began: &Sender<()>) -> Talk {
     client
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
     let mut answers = BufReader::new(client.try_clone().unwrap());
-    let (mut longest, mut lines, mut after) = (Duration::ZERO, 0_u64, 0);
+    let mut talk = Talk {
+        lines: 0,
+        longest: Duration::ZERO,
+        broken: None,
+    };
+    let mut after = 0;
     while after < 20 {
         after += u64::from(over.load(Ordering::Relaxed));
-        lines += 1;
         let asked = Instant::now();
-        client
-            .write_all(format!("line {lines}\n").as_bytes())
-            .unwrap();
+        let line = format!("line {}\n", talk.lines + 1);
         let mut answer = String::new();
-        answers.read_line(&mut answer).unwrap();
-        assert_eq!(answer, format!("line {lines}\n"));
-        longest = longest.max(asked.elapsed());
+        let answered = client
+            .write_all(line.as_bytes())
+            .and_then(|()| answers.read_line(&mut answer));
+        match answered {
+            Ok(0) => talk.broken = Some(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => assert_eq!(answer, line),
+            Err(error) => talk.broken = Some(error),
+        }
+        if talk.broken.is_some() {
+            break;
+        }
+        talk.lines += 1;
+        talk.longest = talk.longest.max(asked.elapsed());
         let _ = began.send(());
         std::thread::sleep(Duration::from_millis(2));
     }
-    (lines, longest)
+    talk
+}
+
+/// The address and the route to it move when the tree is about to be restored there.
+fn take_address_along(hosts: &Hosts) -> String {
+    format!(
+        "[ \"$CRTOOLS_SCRIPT_ACTION\" = pre-restore ] || exit 0\nip addr add {SERVER}/24 dev eth0 && \
+         nsenter --net={} ip route replace {SERVER}/32 dev to-there src {CLIENT}\n",
+        hosts.client.path().display()
+    )
 }
 
 #[test]
 fn a_server_moves_to_another_host_and_its_client_notices_nothing_but_the_pause() {
     for criu in CriuUnderTest::all() {
-        // The address and the route to it move when the tree is about to be restored there.
-        let Moved {
-            hosts,
-            mut process,
-            sent,
-            said,
-            lines,
-            longest,
-        } = send_server(&criu, |hosts| {
-            format!(
-                "[ \"$CRTOOLS_SCRIPT_ACTION\" = pre-restore ] || exit 0\nip addr add {SERVER}/24 dev eth0 && \
-                 nsenter --net={} ip route replace {SERVER}/32 dev to-there src {CLIENT}\n",
-                hosts.client.path().display()
-            )
-        });
-        assert!(sent.status.success(), "{said}");
-        let result = said.lines().find_map(|line| {
-            let value: serde_json::Value = serde_json::from_str(line).ok()?;
-            value["result"]["pid"].as_u64()
-        });
-        let pid = result.unwrap();
-        assert_eq!(
-            fs::read_link(format!("/proc/{pid}/ns/net")).unwrap(),
-            fs::read_link(hosts.destination.path()).unwrap()
-        );
-        process.reap();
-        process.restored_as(u32::try_from(pid).unwrap());
-        process.wait_for_count_above(process.count());
-        assert_eq!(process.verify(), Ok(()));
-        assert!(
-            lines > 20 && longest < Duration::from_secs(20),
-            "{lines} lines, {longest:?}"
-        );
+        for mode in [None, Some("post-copy")] {
+            let trip = Trip {
+                mode,
+                ..Trip::default()
+            };
+            let mut moved = send_server(&criu, &trip, take_address_along);
+            let said = &moved.said;
+            assert!(moved.sent.status.success(), "{said}");
+            let result = said.lines().find_map(|line| {
+                let value: serde_json::Value = serde_json::from_str(line).ok()?;
+                value["result"]["pid"].as_u64()
+            });
+            let pid = result.unwrap();
+            assert_eq!(
+                fs::read_link(format!("/proc/{pid}/ns/net")).unwrap(),
+                fs::read_link(moved.hosts.destination.path()).unwrap()
+            );
+            moved.process.reap();
+            moved.process.restored_as(u32::try_from(pid).unwrap());
+            moved.process.wait_for_count_above(moved.process.count());
+            assert_eq!(moved.process.verify(), Ok(()));
+            let Talk {
+                lines,
+                longest,
+                broken,
+            } = &moved.talk;
+            assert!(
+                *lines > 20 && *longest < Duration::from_secs(20) && broken.is_none(),
+                "{lines} lines, {longest:?}, {broken:?}: {said}"
+            );
+            assert_eq!(moved.locks(), Vec::<String>::new());
+        }
     }
+}
+
+/// A source whose tree goes on with its connection, and says so.
+#[track_caller]
+fn went_on(moved: &Moved, case: &str) {
+    let said = &moved.said;
+    assert_eq!(moved.sent.status.code(), Some(1), "{case}: {said}");
+    assert!(said.contains("\"fate\":\"resumed\""), "{case}: {said}");
+    let talk = &moved.talk;
+    let (lines, broken) = (talk.lines, &talk.broken);
+    assert!(lines > 20 && broken.is_none(), "{case}: {lines} {broken:?}");
+    moved.process.wait_for_count_above(moved.process.count());
+    assert_eq!(moved.process.verify(), Ok(()));
+    assert_eq!(moved.locks(), Vec::<String>::new(), "{case}");
 }
 
 #[test]
 fn a_client_keeps_its_connection_when_the_destination_gives_up() {
     for criu in CriuUnderTest::all() {
         for stage in ["pre-restore", "post-restore"] {
-            // The restored copy needs the address to exist; nothing leads to it.
-            let moved = send_server(&criu, |_| {
-                format!(
-                    "[ \"$CRTOOLS_SCRIPT_ACTION\" != pre-restore ] || ip addr add {SERVER}/24 dev eth0\n\
-                     [ \"$CRTOOLS_SCRIPT_ACTION\" != {stage} ]\n"
-                )
-            });
-            assert_eq!(moved.sent.status.code(), Some(1), "{stage}: {}", moved.said);
-            assert!(
-                moved.said.contains("\"fate\":\"resumed\""),
-                "{stage}: {}",
-                moved.said
-            );
-            assert!(moved.lines > 20, "{}", moved.lines);
-            moved.process.wait_for_count_above(moved.process.count());
-            assert_eq!(moved.process.verify(), Ok(()));
+            for mode in [None, Some("post-copy")] {
+                let trip = Trip {
+                    mode,
+                    ..Trip::default()
+                };
+                // The restored copy needs the address to exist; nothing leads to it.
+                let moved = send_server(&criu, &trip, |_| {
+                    format!(
+                        "[ \"$CRTOOLS_SCRIPT_ACTION\" != pre-restore ] || ip addr add {SERVER}/24 dev eth0\n\
+                         [ \"$CRTOOLS_SCRIPT_ACTION\" != {stage} ]\n"
+                    )
+                });
+                went_on(&moved, &format!("{stage} {mode:?}"));
+            }
         }
     }
+}
+
+#[test]
+fn a_client_keeps_its_connection_when_the_hosts_lose_each_other_before_the_hand_over() {
+    let Some(criu) = CriuUnderTest::newest() else {
+        return;
+    };
+    for mode in ["stop-and-copy", "post-copy"] {
+        let trip = Trip {
+            mode: Some(mode),
+            ..Trip::default()
+        };
+        let moved = send_server(&criu, &trip, |_| {
+            format!(
+                "[ \"$CRTOOLS_SCRIPT_ACTION\" != pre-restore ] || ip addr add {SERVER}/24 dev eth0\n\
+                 [ \"$CRTOOLS_SCRIPT_ACTION\" != post-restore ] || ip link set between down\n"
+            )
+        });
+        went_on(&moved, mode);
+    }
+}
+
+#[test]
+fn a_server_whose_memory_cannot_follow_is_ended_there_and_kept_here() {
+    let Some(criu) = CriuUnderTest::newest() else {
+        return;
+    };
+    let can_be_slow = NetworkNamespace::new()
+        .command("tc")
+        .args("qdisc add dev lo root tbf rate 1mbit burst 32kb latency 50ms".split(' '))
+        .output()
+        .is_ok_and(|tc| tc.status.success());
+    if !can_be_slow {
+        skip!(
+            Unavoidable,
+            "a network cannot be made slow here: needs CONFIG_NET_SCH_TBF"
+        );
+    }
+    let trip = Trip {
+        mode: Some("post-copy"),
+        memory_kib: Some(32 << 10),
+        tc: Some("qdisc add dev between root tbf rate 20mbit burst 64kb latency 100ms"),
+    };
+    let moved = send_server(&criu, &trip, |hosts| {
+        format!(
+            "[ \"$CRTOOLS_SCRIPT_ACTION\" != pre-resume ] || (sleep 1; ip link set between down) &\n{}",
+            take_address_along(hosts)
+        )
+    });
+    let said = &moved.said;
+    assert_eq!(moved.sent.status.code(), Some(3), "{said}");
+    assert!(said.contains("\"stage\":\"filling\""), "{said}");
+    // It has answered there, and was ended there, as its client noticed.
+    let talk = &moved.talk;
+    assert!(
+        talk.lines > 20 && talk.broken.is_some(),
+        "{} {:?} {said}",
+        talk.lines,
+        talk.broken
+    );
+    let there = fs::read_link(moved.hosts.destination.path()).unwrap();
+    let is_there = |entry: fs::DirEntry| {
+        let network = fs::read_link(entry.path().join("ns/net"));
+        let command = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        network.is_ok_and(|network| network == there) && !command.contains("sleep")
+    };
+    let left = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name();
+            is_there(entry).then_some(pid)
+        });
+    assert_eq!(
+        left.collect::<Vec<_>>(),
+        Vec::<std::ffi::OsString>::new(),
+        "{said}"
+    );
+    assert_eq!(moved.locks(), Vec::<String>::new());
+    // The message says that it may go back to when it was frozen.
+    let before = moved.process.count();
+    signal(moved.process.pid(), Signal::CONT);
+    moved.process.wait_for_count_above(before);
+    assert_eq!(moved.process.verify(), Ok(()));
 }

@@ -135,6 +135,12 @@ pub(crate) enum Role {
     Guard,
 }
 
+/// Whether memory follows, and has not come yet.
+pub(crate) fn is_filled(mode: Mode, moment: Moment) -> bool {
+    let is_handed_over = matches!(moment, Moment::Destination("pre-resume") | Moment::Filling);
+    mode == Mode::PostCopy && is_handed_over
+}
+
 /// Memory that all has to follow, or goes through a narrow link: more than fits into the buffers on the way.
 pub(crate) const MEMORY_KIB: u32 = 24 << 10;
 /// Where the link gets narrow when memory is to be caught on its way.
@@ -194,7 +200,7 @@ impl Sides {
         let link = Link::to(
             address,
             match moment {
-                Moment::Filling => 0,
+                _ if is_filled(mode, moment) => 0,
                 Moment::Pages | Moment::Rounds => PART_OF_MEMORY,
                 _ => u64::MAX,
             },
