@@ -24,6 +24,9 @@ const QUEUE_FRAMES: usize = 8;
 /// How often a wait looks whether it was called off.
 const CANCEL_CHECK: Duration = Duration::from_millis(50);
 
+/// How long to listen after having stood still.
+const SECOND_THOUGHT: Duration = Duration::from_millis(500);
+
 /// A piece of a channel's stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Chunk {
@@ -185,6 +188,9 @@ pub(crate) struct Connection {
     files: Option<Receiver<Chunk>>,
     beating: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
+    silence: Duration,
+    /// This process has stood still for so long that the peer must have given it up.
+    overslept: bool,
 }
 
 impl Connection {
@@ -230,6 +236,8 @@ impl Connection {
             files: Some(files),
             beating: Some(beating),
             threads: Vec::new(),
+            silence: timing.silence,
+            overslept: false,
         };
         let listener = Listener::new(receiver, outgoing.bell().clone(), party.peer(), *timing);
         let beat = timing.beat;
@@ -360,7 +368,10 @@ impl Connection {
             let Some(arrivals) = &self.arrivals else {
                 return Err(Error::Closed(peer));
             };
-            let arrival = match arrivals.recv_timeout(left.min(CANCEL_CHECK)) {
+            let turn = Instant::now();
+            let arrival = arrivals.recv_timeout(left.min(CANCEL_CHECK));
+            self.overslept |= turn.elapsed() >= self.silence.max(CANCEL_CHECK * 2);
+            let arrival = match arrival {
                 Ok(arrival) => arrival?,
                 Err(RecvTimeoutError::Timeout) if left > CANCEL_CHECK => continue,
                 Err(RecvTimeoutError::Timeout) => {
@@ -388,7 +399,12 @@ impl Connection {
 
     /// Looks whether the peer is still there and has not given up.
     pub(crate) fn check(&mut self, watch: &Watch) -> Result<()> {
-        match self.next("nothing", Duration::ZERO, watch) {
+        // What the peer did about a process that had been stopped is heard a moment later.
+        let within = match std::mem::take(&mut self.overslept) {
+            true => SECOND_THOUGHT,
+            false => Duration::ZERO,
+        };
+        match self.next("nothing", within, watch) {
             Err(Error::TooSlow { .. }) => Ok(()),
             Err(error) => Err(error),
             Ok(Arrival::Message(_)) => Ok(()),
