@@ -95,14 +95,14 @@ impl Hosts {
         };
         on(
             &here,
-            &format!("ip link add link type veth peer name link netns {holder}"),
+            &format!("ip link add wire type veth peer name wire netns {holder}"),
         );
         for (host, address) in [(&here, "10.78.2.1"), (&there, THERE)] {
-            on(host, &format!("ip addr add {address}/24 dev link"));
-            on(host, "ip link set link up");
+            on(host, &format!("ip addr add {address}/24 dev wire"));
+            on(host, "ip link set wire up");
             on(
                 host,
-                &format!("tc qdisc add dev link root tbf rate {rate} burst 1mb latency 50ms"),
+                &format!("tc qdisc add dev wire root tbf rate {rate} burst 1mb latency 50ms"),
             );
         }
         Self { here, there }
@@ -114,7 +114,7 @@ impl Hosts {
         let table = String::from_utf8(output.unwrap().stdout).unwrap();
         let line = table
             .lines()
-            .find_map(|line| line.trim().strip_prefix("link:"));
+            .find_map(|line| line.trim().strip_prefix("wire:"));
         let words: Vec<u64> = line
             .unwrap()
             .split_whitespace()
@@ -127,7 +127,9 @@ impl Hosts {
 fn run(criu: &CriuUnderTest, mib: u32, rate: &str, options: Option<&[&str]>) -> Run {
     let hosts = Hosts::new(rate);
     let place = TempDir::new();
+    let on_source = format!("--net={}", hosts.here.path().display());
     let mut process = Scene::new()
+        .prelude(&["nsenter", &on_source, "--"])
         .memory_kib(mib * 512)
         .part(format!("text={}", mib * 512))
         .namespaces(&[Namespace::Pid, Namespace::Mount])
