@@ -117,23 +117,29 @@ impl Tree {
     pub(crate) fn kill_with_children(mut self) -> Result<()> {
         // A stopped task starts no more; what it had started is found then. Not every one stops: one may wait in the
         // kernel for memory, and starts nothing either.
-        let deadline = Instant::now() + STOPPED_WITHIN;
         let mut looked_at = 0;
-        while let Some(task) = self.tasks.get(looked_at) {
-            let _ = pidfd_send_signal(&task.handle, Signal::STOP);
-            while !matches!(state(task.pid), Some('T' | 't' | 'Z' | 'X') | None)
-                && Instant::now() < deadline
-            {
-                std::thread::sleep(Duration::from_micros(200));
+        while looked_at < self.tasks.len() {
+            let new = looked_at..self.tasks.len();
+            looked_at = self.tasks.len();
+            let deadline = Instant::now() + STOPPED_WITHIN;
+            for task in &self.tasks[new.clone()] {
+                let _ = pidfd_send_signal(&task.handle, Signal::STOP);
             }
-            looked_at += 1;
-            for pid in children(task.pid) {
-                let is_known = self.pids().any(|known| known == pid);
-                if !is_known
-                    && let Some(raw) = Pid::from_raw(pid)
-                    && let Ok(handle) = pidfd_open(raw, PidfdFlags::empty())
+            for index in new {
+                let pid = self.tasks[index].pid;
+                while !matches!(state(pid), Some('T' | 't' | 'Z' | 'X') | None)
+                    && Instant::now() < deadline
                 {
-                    self.tasks.push(Task { pid, handle });
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                for child in children(pid) {
+                    let is_known = self.pids().any(|known| known == child);
+                    if !is_known
+                        && let Some(raw) = Pid::from_raw(child)
+                        && let Ok(handle) = pidfd_open(raw, PidfdFlags::empty())
+                    {
+                        self.tasks.push(Task { pid: child, handle });
+                    }
                 }
             }
         }
