@@ -46,6 +46,7 @@ impl Carrier {
         let plan = Plan {
             inbound: Inbound::Bytes(u64::MAX),
             note_pages: false,
+            patience: None,
         };
         let tunnel = |connection: &mut Connection| {
             let pages = connection.take_pages()?;

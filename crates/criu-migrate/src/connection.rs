@@ -123,6 +123,11 @@ impl Outgoing {
         Ok(sent)
     }
 
+    /// Whether something could not be sent: the peer is gone, also when what it said before is not read yet.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.torn.load(Ordering::Relaxed)
+    }
+
     /// Sends a run of zero bytes of a channel.
     pub(crate) fn send_zeros(&self, channel: Channel, len_bytes: u64) -> io::Result<()> {
         let mut encoder = self.encoder();

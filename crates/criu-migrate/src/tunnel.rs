@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) inbound: Inbound,
     /// Keep account of the pages CRIU sends.
     pub(crate) note_pages: bool,
+    /// How long CRIU may take none of what is for it; for ever if unset.
+    pub(crate) patience: Option<Duration>,
 }
 
 /// Carries pages until dropped.
@@ -78,6 +80,7 @@ struct Ends {
     /// Bytes CRIU was sent.
     received_bytes: AtomicU64,
     over_budget: AtomicBool,
+    patience: Option<Duration>,
 }
 
 impl Tunnel {
@@ -101,6 +104,7 @@ impl Tunnel {
             sent_bytes: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
             over_budget: AtomicBool::new(false),
+            patience: plan.patience,
         });
         let mut tunnel = Self {
             ends: Arc::clone(&ends),
@@ -358,12 +362,31 @@ impl Ends {
     fn pass_on(&self, outgoing: &Outgoing, mut bytes: &[u8]) -> io::Result<()> {
         self.received_bytes
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        let wait = Wait::new(None, outgoing.bell());
+        let mut taken = Instant::now();
         while !bytes.is_empty() {
-            wait.for_flags(self.socket.as_fd(), PollFlags::OUT)?;
+            let wait = Wait::new(Instant::now().checked_add(CHECK), outgoing.bell());
+            match wait.for_flags(self.socket.as_fd(), PollFlags::OUT) {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    // What is queued here keeps the peer's last words from being heard.
+                    if outgoing.is_broken() {
+                        return Err(io::ErrorKind::BrokenPipe.into());
+                    }
+                    if self
+                        .patience
+                        .is_some_and(|patience| taken.elapsed() > patience)
+                    {
+                        return Err(error);
+                    }
+                    continue;
+                }
+                waited => waited?,
+            }
             let flags = rustix::net::SendFlags::NOSIGNAL;
             match rustix::net::send(&self.socket, bytes, flags) {
-                Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+                Ok(count) => {
+                    bytes = bytes.get(count..).unwrap_or_default();
+                    taken = Instant::now();
+                }
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -396,6 +419,7 @@ mod tests {
     const PLAN: Plan = Plan {
         inbound: Inbound::Bytes(u64::MAX),
         note_pages: false,
+        patience: Some(Duration::from_millis(500)),
     };
 
     /// More than fits into what is on the way.
@@ -420,6 +444,25 @@ mod tests {
         let heard = destination.hear("a word", Duration::from_secs(5), &watch);
         assert!(matches!(heard, Ok(Message::Offer(_))), "{heard:?}");
         assert!(tunnel.finish(Duration::from_secs(5)).is_err());
+    }
+
+    #[test]
+    fn pages_for_a_criu_that_takes_none_do_not_keep_messages_from_being_heard_for_ever() {
+        let (mut source, mut destination) = ends();
+        let watch = Watch::default();
+        let pages = destination.take_pages().unwrap();
+        let (_tunnel, _theirs) =
+            Tunnel::start(destination.outgoing(), pages, &watch, PLAN).unwrap();
+        for _ in 0..80 {
+            source
+                .outgoing()
+                .send_stream(Channel::Pages, &MUCH)
+                .unwrap();
+        }
+        let offer = one_of_each().swap_remove(0);
+        source.say(&offer).unwrap();
+        let heard = destination.hear("a word", Duration::from_secs(5), &watch);
+        assert!(matches!(heard, Ok(Message::Offer(_))), "{heard:?}");
     }
 
     #[test]

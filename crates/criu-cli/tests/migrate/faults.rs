@@ -537,6 +537,35 @@ fn while_memory_is_copied() {
     );
 }
 
+/// Nobody has to wait for it: what is blocked on the way to it is called off.
+#[test]
+fn a_page_server_stopped_for_good_does_not_keep_ctrl_c_from_working() {
+    let Some(criu) = CriuUnderTest::newest() else {
+        return;
+    };
+    for fault in [Fault::InterruptSender, Fault::InterruptReceiver] {
+        let part = format!("watched={MEMORY_KIB}");
+        let mut process = traveller(Scene::new().part(part));
+        let before = process.pid();
+        let held = descriptors(before);
+        let mut sides = Sides::at(Moment::Pages, Mode::StopAndCopy, &process, &criu);
+        let page_server = sides.find(Role::PageServer).unwrap();
+        signal(page_server, Signal::STOP);
+        sides.link.widen();
+        // Until all buffers on the way are full.
+        std::thread::sleep(Duration::from_secs(1) * slowness());
+        strike(fault, &sides);
+        let ends = sides.wait();
+        let told = format!("{ends:?} {}", sides.said());
+        let copies = settled(&sides, before, Expected::Here);
+        assert_eq!(outcome(&copies, before), Some(Expected::Here), "{told}");
+        // It ends as soon as it may.
+        signal(page_server, Signal::CONT);
+        nothing_is_left(&sides, fault, &told);
+        conclude(&mut process, &copies, before, Expected::Here, &held, &told);
+    }
+}
+
 #[test]
 fn before_the_tree_is_restored() {
     check(

@@ -66,7 +66,6 @@ pub(crate) fn which(program: &str) -> String {
     String::from_utf8(found.stdout).unwrap().trim().to_owned()
 }
 
-/// A point of a migration that can be held: a hook of the CRIU on one side.
 /// How memory moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -290,10 +289,42 @@ impl Sides {
 
     /// Waits for both to end.
     pub(crate) fn wait(&mut self) -> (ExitStatus, ExitStatus) {
-        (
-            wait_for(&mut self.sender, "the sender"),
-            wait_for(&mut self.receiver, "the receiver"),
-        )
+        let deadline = Instant::now() + patience();
+        loop {
+            let sender = self.sender.try_wait().unwrap();
+            let receiver = self.receiver.try_wait().unwrap();
+            if let (Some(sender), Some(receiver)) = (sender, receiver) {
+                return (sender, receiver);
+            }
+            if Instant::now() > deadline {
+                panic!(
+                    "no end: {sender:?} {receiver:?}\n{}{}",
+                    self.said(),
+                    self.standstill()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Where everybody waits, and the last that each CRIU wrote into its log.
+    fn standstill(&self) -> String {
+        let mut text = String::new();
+        for process in self.processes() {
+            let read = |name| fs::read_to_string(format!("/proc/{}/{name}", process.pid));
+            let waits = read("wchan").unwrap_or_default();
+            text.push_str(&format!("{process:?} waits in {waits}\n"));
+            let logs = fs::read_dir(format!("/proc/{}/cwd", process.pid));
+            for log in logs.into_iter().flatten().flatten() {
+                if log.path().extension().is_some_and(|end| end == "log") {
+                    let log_text = fs::read(log.path()).unwrap_or_default();
+                    let log_text = String::from_utf8_lossy(&log_text).into_owned();
+                    let lines: Vec<&str> = log_text.lines().rev().take(4).collect();
+                    text.push_str(&format!("  {:?}: {lines:#?}\n", log.file_name()));
+                }
+            }
+        }
+        text
     }
 
     /// The processes that hold the tree's counter open: one if there is one copy, whatever their ids.
@@ -339,7 +370,9 @@ impl Sides {
         // CRIU names its processes anew, each for what it does; the scripts are children, too.
         let is_criu = |process: &Marked| {
             let is_other = [" lazy-pages ", "criu-migrate-guard", "hold", "sleep"];
-            !is_other.iter().any(|word| process.command.contains(word))
+            // One that ends has no command any more.
+            !process.command.is_empty()
+                && !is_other.iter().any(|word| process.command.contains(word))
         };
         let found = all.iter().find(|process| match role {
             Role::SourceCriu => process.parent == sender && is_criu(process),
@@ -497,6 +530,9 @@ fn copies(count_file: &Path) -> Vec<Copy> {
             });
         }
     }
+    // A child between `fork` and `exec` has it open, too.
+    let pids: Vec<u32> = found.iter().map(|copy| copy.pid).collect();
+    found.retain(|copy| parent_of(copy.pid).is_none_or(|parent| !pids.contains(&parent)));
     found
 }
 

@@ -37,6 +37,7 @@ impl Filling {
             // What it asks for fills memory that the tree has in any case.
             inbound: Inbound::Bytes(u64::MAX),
             note_pages: false,
+            patience: None,
         };
         // Requests for pages are to go on when it is too late to call off.
         let quiet = Watch::default();

@@ -108,6 +108,8 @@ impl Store<'_> {
         let plan = Plan {
             inbound: Inbound::Bytes(self.left_bytes(taken)),
             note_pages: false,
+            // It only has to write them.
+            patience: Some(self.timing.answer),
         };
         let pages = connection.take_pages()?;
         let (tunnel, theirs) = Tunnel::start(connection.outgoing(), pages, self.watch, plan)?;

@@ -92,6 +92,7 @@ fn prepare(moving: &mut Moving<'_>) -> Result<(ImagesDir, Tunnel)> {
     let plan = Plan {
         inbound: Inbound::PageRequests,
         note_pages: false,
+        patience: None,
     };
     let (tunnel, theirs) = Tunnel::start(connection.outgoing(), pages, moving.watch, plan)?;
     let dump = &mut moving.dump;

@@ -81,6 +81,7 @@ impl Rounding<'_> {
             // What a page server answers are single bytes.
             inbound: Inbound::Bytes(1 << 20),
             note_pages: true,
+            patience: None,
         };
         let (tunnel, theirs) = open_pages(connection, plan, self.timing, self.watch)?;
 

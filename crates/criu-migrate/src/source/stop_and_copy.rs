@@ -58,6 +58,8 @@ pub(crate) fn run(mut moving: Moving<'_>) -> Result<Moved, Failed> {
     let (statistics, held) = match (dumped, held) {
         (Ok(dumped), Some(held)) => (dumped.statistics, held),
         (dumped, held) => {
+            // A peer that is gone or gave up is the cause, if it is, or the caller who called it off.
+            let trouble = trouble.or_else(|| connection.check(watch).err());
             let (error, mut fate) = undone(dumped, trouble, frozen.since.is_some());
             if let Some(held) = held {
                 // CRIU died while it left the tree stopped: some tasks may be, others not.
@@ -122,6 +124,7 @@ fn prepare(moving: &mut Moving<'_>) -> Result<(ImagesDir, Tunnel)> {
         // What a page server answers are single bytes.
         inbound: Inbound::Bytes(1 << 20),
         note_pages: false,
+        patience: None,
     };
     let connection = &mut *moving.connection;
     let (tunnel, theirs) = open_pages(connection, plan, moving.timing, moving.watch)?;

@@ -16,7 +16,8 @@ fn memory_follows_a_tree_that_runs_already() {
         arrived(&mut process, &ends);
         let sent = ends.sent.unwrap();
         assert_eq!(sent.mode, Mode::PostCopy);
-        assert!(sent.followed_bytes > 16 << 20, "{sent:?}");
+        // How much of it comes while the restored tree is still held is chance.
+        assert!(sent.page_stream_bytes > 16 << 20, "{sent:?}");
         assert!(sent.image_bytes < 8 << 20, "{sent:?}");
         let told = |events: &[criu_migrate::Event]| {
             let filled = events
