@@ -267,11 +267,12 @@ fn talk(mut client: &TcpStream, over: &AtomicBool, began: &Sender<()>) -> Talk {
     talk
 }
 
-/// The address and the route to it move when the tree is about to be restored there.
+/// The address is there before the sockets that use it are restored, and the route to it moves when they are: before
+/// that there is nobody to answer a client but by a reset.
 fn take_address_along(hosts: &Hosts) -> String {
     format!(
-        "[ \"$CRTOOLS_SCRIPT_ACTION\" = pre-restore ] || exit 0\nip addr add {SERVER}/24 dev eth0 && \
-         nsenter --net={} ip route replace {SERVER}/32 dev to-there src {CLIENT}\n",
+        "case $CRTOOLS_SCRIPT_ACTION in\npre-restore) ip addr add {SERVER}/24 dev eth0 ;;\n\
+         pre-resume) nsenter --net={} ip route replace {SERVER}/32 dev to-there src {CLIENT} ;;\nesac\n",
         hosts.client.path().display()
     )
 }

@@ -60,12 +60,12 @@ impl Filling {
         mut self,
         connection: &mut Connection,
         tree: Tree,
-        mut guard: Option<Guard>,
+        guard: Option<Guard>,
         watch: &Watch,
     ) -> Result<()> {
-        let outcome = self.wait(connection, guard.as_mut(), watch);
+        let outcome = self.wait(connection, watch);
         if let Err(error) = outcome {
-            // While the guard holds what the server held, no task goes on where memory is missing.
+            // At once: it finds zeros now where memory is missing.
             let killed = tree.kill_with_children();
             drop(guard);
             killed?;
@@ -88,13 +88,7 @@ impl Filling {
         })
     }
 
-    fn wait(
-        &mut self,
-        connection: &mut Connection,
-        mut guard: Option<&mut Guard>,
-        watch: &Watch,
-    ) -> Result<()> {
-        let filler = self.process();
+    fn wait(&mut self, connection: &mut Connection, watch: &Watch) -> Result<()> {
         for check in 1_u32.. {
             let lost = |reason: String| Error::MemoryLost { reason };
             if self
@@ -103,9 +97,6 @@ impl Filling {
                 .map_err(|error| lost(error.to_string()))?
             {
                 return Ok(());
-            }
-            if let Some(guard) = &mut guard {
-                guard.look_again(filler);
             }
             connection.check(watch).or_else(|error| {
                 // All may have come just before the connection was lost.

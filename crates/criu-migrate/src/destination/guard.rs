@@ -1,20 +1,19 @@
-//! What keeps a tree from running with memory that never came.
+//! What ends a tree whose memory can no longer come.
 //!
-//! While memory follows, `criu lazy-pages` fills what the tree touches. Should it die, the kernel would give the
-//! tree zeros instead: a running tree with destroyed memory. So a guard holds the userfaultfds too, and the tree
-//! waits where it touches what has not come; and the guard is a process of its own, which kills the tree
-//! when the receiving process dies. It is a shell with a script of a few lines, since only a program that was
-//! there before can be started without `unsafe`.
+//! While memory follows, `criu lazy-pages` fills what the tree touches. Should it die, the kernel gives the tree zeros
+//! instead, so the tree has to be ended at once. The receiving process does that; should it die itself, the guard
+//! does: a process of its own, a shell with a script of a few lines, since only a program that was there before can be
+//! started without `unsafe`.
+//!
+//! The guard does not hold the userfaultfds, though the tree would then wait instead of finding zeros: CRIU takes
+//! those of a task that has all its memory out of its epoll set by closing them, which works only if nobody else has
+//! them open. Otherwise it goes on with memory it has freed.
 
 use std::fs;
 use std::io::{self, PipeWriter, Write};
-use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-use command_fds::{CommandFdExt, FdMapping};
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::tree::start_time;
 
@@ -49,18 +48,12 @@ done
 pub(crate) struct Guard {
     word: Option<PipeWriter>,
     process: Child,
-    /// Those of what the tree has started since.
-    more_faults: Vec<OwnedFd>,
 }
-
-/// The number of the first descriptor the shell holds for the sake of holding it.
-const FIRST_HELD: RawFd = 10;
 
 impl Guard {
     /// Guards the tasks of these ids while the process `filler` fills their memory.
     pub(crate) fn post(pids: impl Iterator<Item = i32>, filler: u32) -> io::Result<Self> {
         wait_until_taken(filler)?;
-        let faults = userfaults_of(filler)?;
         let tasks = pids.filter_map(|pid| Some(format!("{pid}:{}", start_time(pid)?)));
         let (hears, word) = io::pipe()?;
         let mut command = Command::new("/bin/sh");
@@ -72,28 +65,10 @@ impl Guard {
             .stderr(Stdio::null())
             // What ends the receiver by a signal to its group is what this is there for.
             .process_group(0);
-        let held = faults.into_iter().zip(FIRST_HELD..);
-        let held = held.map(|(parent_fd, child_fd)| FdMapping {
-            parent_fd,
-            child_fd,
-        });
-        command
-            .fd_mappings(held.collect())
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         Ok(Self {
             process: command.spawn()?,
             word: Some(word),
-            more_faults: Vec::new(),
         })
-    }
-
-    /// Holds the userfaultfds of processes that the tree has started meanwhile, too.
-    pub(crate) fn look_again(&mut self, filler: u32) {
-        match userfaults_of(filler) {
-            Ok(faults) if !faults.is_empty() => self.more_faults = faults,
-            // It is about to end: what is held is held.
-            _ => {}
-        }
     }
 
     /// All memory has come: the tree needs no guard any more.
@@ -114,8 +89,8 @@ impl Drop for Guard {
 /// How long the filler may take to take over the userfaultfds of all tasks.
 const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Waits until `criu lazy-pages` has the userfaultfds of all tasks: then it closes the socket they come to. One
-/// that is on its way would not be found in its hands.
+/// Waits until `criu lazy-pages` has the userfaultfds of all tasks: then it closes the socket they come to. Nobody
+/// would fill the memory of one whose userfaultfd is still on its way.
 fn wait_until_taken(filler: u32) -> io::Result<()> {
     let deadline = Instant::now() + TAKEN_WITHIN;
     while is_listening(filler)? {
@@ -153,28 +128,6 @@ fn is_listening(process: u32) -> io::Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// Takes copies of the userfaultfds a process has.
-fn userfaults_of(process: u32) -> io::Result<Vec<OwnedFd>> {
-    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
-    let handle = pidfd_open(pid, PidfdFlags::empty())?;
-    let mut faults = Vec::new();
-    for entry in fs::read_dir(format!("/proc/{process}/fd"))? {
-        let entry = entry?;
-        let leads_to = fs::read_link(entry.path()).unwrap_or_default();
-        if leads_to.as_os_str() != "anon_inode:[userfaultfd]" {
-            continue;
-        }
-        let number = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
-        let number = number.ok_or(io::ErrorKind::InvalidData)?;
-        faults.push(pidfd_getfd(&handle, number, PidfdGetfdFlags::empty())?);
-    }
-    Ok(faults)
 }
 
 #[cfg(test)]
