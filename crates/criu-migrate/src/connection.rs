@@ -329,8 +329,14 @@ impl Connection {
 
     /// Says that everything goes back to how it was, if that can be said, and sees that it arrives.
     pub(crate) fn abort(&mut self, reason: &str) {
+        self.give_up(reason, false);
+    }
+
+    /// As [`Connection::abort`]; says whether the tree may have run on the destination before it was ended there.
+    pub(crate) fn give_up(&mut self, reason: &str, may_have_run: bool) {
         let message = Message::Abort {
             reason: reason.to_owned(),
+            may_have_run,
         };
         if self.say(&message).is_ok() {
             self.linger(Duration::from_secs(1));
@@ -391,10 +397,15 @@ impl Connection {
             if let Arrival::Message(message) = &arrival {
                 let next = self.stage.after(peer, message)?;
                 self.enter(next);
-                if let Message::Abort { reason } = message {
+                if let Message::Abort {
+                    reason,
+                    may_have_run,
+                } = message
+                {
                     return Err(Error::Aborted {
                         by: peer,
                         reason: reason.clone(),
+                        may_have_run: *may_have_run,
                     });
                 }
             }

@@ -280,7 +280,10 @@ pub(crate) fn one_of_each() -> Vec<Message> {
             pages_follow: false,
         },
         Message::Filled,
-        Message::Abort { reason: reason() },
+        Message::Abort {
+            reason: reason(),
+            may_have_run: false,
+        },
     ]
 }
 

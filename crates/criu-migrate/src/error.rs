@@ -133,6 +133,8 @@ pub enum Error {
         by: Party,
         /// Why.
         reason: String,
+        /// The tree was let go on the destination before it was ended there, and may have run.
+        may_have_run: bool,
     },
 
     /// The mode asked for cannot work between these two machines; nothing was touched.

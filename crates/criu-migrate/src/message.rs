@@ -92,6 +92,9 @@ pub enum Message {
     Abort {
         /// Why.
         reason: String,
+        /// Destination: nothing is left of the tree, but it was let go before and may have run.
+        #[serde(default)]
+        may_have_run: bool,
     },
 }
 
@@ -248,8 +251,12 @@ impl Message {
             Self::Refuse { reason } => Self::Refuse {
                 reason: shorten(reason),
             },
-            Self::Abort { reason } => Self::Abort {
+            Self::Abort {
+                reason,
+                may_have_run,
+            } => Self::Abort {
                 reason: shorten(reason),
+                may_have_run: *may_have_run,
             },
             other => other.clone(),
         };
@@ -295,9 +302,17 @@ mod tests {
     #[test]
     fn a_long_reason_is_cut() {
         let reason = "é".repeat(1 << 20);
-        let bytes = Message::Abort { reason }.encode();
+        let abort = Message::Abort {
+            reason,
+            may_have_run: true,
+        };
+        let bytes = abort.encode();
         assert!(bytes.len() < crate::frame::CONTROL_BYTES_MAX / 10);
-        let Message::Abort { reason } = Message::decode(&bytes).unwrap() else {
+        let Message::Abort {
+            reason,
+            may_have_run: true,
+        } = Message::decode(&bytes).unwrap()
+        else {
             panic!("no abort");
         };
         assert_eq!(reason.chars().count(), REASON_CHARS_MAX);

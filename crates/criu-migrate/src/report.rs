@@ -82,8 +82,8 @@ pub enum Fate {
     Resumed,
     /// It is stopped, and may or may not run on the destination: see [`NotSent`].
     InDoubt,
-    /// It ran on the destination until memory that was to follow was lost, and was ended there. It is stopped
-    /// here as it was when it was frozen.
+    /// It was let go on the destination and ended there, since CRIU failed or memory that was to follow was lost. It
+    /// is stopped here as it was when it was frozen.
     Outlived,
     /// It runs on the destination, but could not be removed here, where it is stopped.
     Leftover,
@@ -129,9 +129,9 @@ impl fmt::Display for NotSent {
             ),
             Fate::Outlived => write!(
                 f,
-                "the tree ran on {there} and was ended there, since not all its memory could follow; process {pid} \
-                 is left stopped here as it was when it was frozen: resume it (SIGCONT to each process of the \
-                 tree) if it may go back to that moment, or kill it (SIGKILL to each)"
+                "the tree was let go on {there} and may have run before it was ended there; process {pid} is left \
+                 stopped here as it was when it was frozen: resume it (SIGCONT to each process of the tree) if it \
+                 may go back to that moment, or kill it (SIGKILL to each)"
             ),
             Fate::Leftover => write!(
                 f,

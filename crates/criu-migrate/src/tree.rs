@@ -64,6 +64,15 @@ impl Tree {
         self.pids().map(resident_bytes).sum()
     }
 
+    /// The parent of the root; `None` when the root has ended.
+    pub(crate) fn parent(&self) -> Option<i32> {
+        behind_name(self.pids().next()?)?
+            .split(' ')
+            .nth(1)?
+            .parse()
+            .ok()
+    }
+
     /// Whether somebody, that is CRIU, holds the root by ptrace.
     pub(crate) fn is_traced(&self) -> bool {
         let root = self.pids().next().unwrap_or_default();

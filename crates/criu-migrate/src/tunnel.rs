@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) note_pages: bool,
     /// How long CRIU may take none of what is for it; for ever if unset.
     pub(crate) patience: Option<Duration>,
+    /// CRIU's connection stays open until the tunnel is dropped, whatever becomes of the stream.
+    pub(crate) stays_open: bool,
 }
 
 /// Carries pages until dropped.
@@ -128,7 +130,8 @@ impl Tunnel {
                     let _ = out.send_frame(&Frame::End(Channel::Pages));
                 }
                 // CRIU learns of it by the end of its connection.
-                Err(_) => from_criu.close(),
+                Err(_) if !plan.stays_open => from_criu.close(),
+                Err(_) => {}
             }
             reader
         });
@@ -139,7 +142,8 @@ impl Tunnel {
                 Inbound::PageRequests => to_criu.pass_requests(&back, &pages),
             };
             // What CRIU was sent it still reads. One that serves pages is held until it is let go.
-            if carried.is_err() || plan.inbound != Inbound::PageRequests {
+            let is_over = carried.is_err() || plan.inbound != Inbound::PageRequests;
+            if is_over && !plan.stays_open {
                 to_criu.close();
             }
             // Pages nobody takes any more must not keep messages behind them from being heard: without the
@@ -166,6 +170,12 @@ impl Tunnel {
     /// Whether the peer sent more than CRIU may be given.
     pub(crate) fn is_over_budget(&self) -> bool {
         self.ends.over_budget.load(Ordering::Relaxed)
+    }
+
+    /// The end that CRIU's connection leads to: while anyone has it, CRIU does not find the connection closed by the
+    /// death of this process.
+    pub(crate) fn near_end(&self) -> io::Result<OwnedFd> {
+        self.ends.socket.try_clone().map(OwnedFd::from)
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -420,6 +430,7 @@ mod tests {
         inbound: Inbound::Bytes(u64::MAX),
         note_pages: false,
         patience: Some(Duration::from_millis(500)),
+        stays_open: false,
     };
 
     /// More than fits into what is on the way.

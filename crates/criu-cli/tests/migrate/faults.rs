@@ -128,8 +128,8 @@ fn answer(mode: Mode, moment: Moment, fault: Fault) -> Option<Expected> {
         (false, _) => Expected::Here,
         // Too late to call anything off.
         (true, Fault::InterruptSender | Fault::InterruptReceiver) => Expected::There,
-        // Its death says that the tree does not run.
-        (true, Fault::Kill(Role::DestinationCriu)) => Expected::Here,
+        // It lets go of the tree as it dies, and the tree runs until it is ended.
+        (true, Fault::Kill(Role::DestinationCriu)) => Expected::StoppedHere,
         // Whether all that the rounds have left has come is chance: post-copy shows what becomes of it.
         (true, _) if mode == Mode::Hybrid => return None,
         // Memory that was to follow cannot any more: the tree is ended there.
@@ -337,6 +337,10 @@ fn run(case: &Case) {
         || format!("{:?} {}", sides.copies_of_child(), told()),
     );
     nothing_is_left(&sides, *fault, &told());
+    if *fault == Fault::Kill(Role::LazyPages) {
+        // What the tree there may have found before it was ended; here memory is whole.
+        let _ = std::fs::remove_file(process.directory().join("corrupt"));
+    }
     conclude(&mut process, &copies, before, *expected, &held, &told());
 }
 

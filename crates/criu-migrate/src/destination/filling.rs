@@ -1,5 +1,6 @@
 //! Memory that follows the tree.
 
+use std::io;
 use std::time::Duration;
 
 use criu::{Criu, LazyPages, LazyPagesServer};
@@ -38,6 +39,8 @@ impl Filling {
             inbound: Inbound::Bytes(u64::MAX),
             note_pages: false,
             patience: None,
+            // Without it `criu lazy-pages` would end, and the tree find zeros, before it can be ended.
+            stays_open: true,
         };
         // Requests for pages are to go on when it is too late to call off.
         let quiet = Watch::default();
@@ -50,9 +53,9 @@ impl Filling {
         Ok(Self { server, tunnel })
     }
 
-    /// The process that fills.
-    pub(crate) fn process(&self) -> u32 {
-        self.server.pid()
+    /// Has the tree of these tasks guarded.
+    pub(crate) fn guard(&self, pids: impl Iterator<Item = i32>) -> io::Result<Guard> {
+        Guard::post(pids, self.server.pid(), self.tunnel.near_end()?)
     }
 
     /// Waits until all memory has come. When it cannot come any more the tree is ended: it must not run without.
@@ -65,7 +68,7 @@ impl Filling {
     ) -> Result<()> {
         let outcome = self.wait(connection, watch);
         if let Err(error) = outcome {
-            // At once: it finds zeros now where memory is missing.
+            // At once: if it is `criu lazy-pages` that has ended, the tree finds zeros now where memory is missing.
             let killed = tree.kill_with_children();
             drop(guard);
             killed?;

@@ -1,9 +1,10 @@
 //! What ends a tree whose memory can no longer come.
 //!
-//! While memory follows, `criu lazy-pages` fills what the tree touches. Should it die, the kernel gives the tree zeros
-//! instead, so the tree has to be ended at once. The receiving process does that; should it die itself, the guard
-//! does: a process of its own, a shell with a script of a few lines, since only a program that was there before can be
-//! started without `unsafe`.
+//! While memory follows, `criu lazy-pages` fills what the tree touches, and the tree waits. Should it end, the kernel
+//! gives the tree zeros instead. So the tree is ended first if memory cannot come any more: by the receiving process, or,
+//! should that die, by the guard: a process of its own, a shell with a script of a few lines, since only a program that
+//! was there before can be started without `unsafe`. The guard also holds the near end of the connection of
+//! `criu lazy-pages`, which so goes on to wait for memory until the tree has been ended.
 //!
 //! The guard does not hold the userfaultfds, though the tree would then wait instead of finding zeros: CRIU takes
 //! those of a task that has all its memory out of its epoll set by closing them, which works only if nobody else has
@@ -11,9 +12,12 @@
 
 use std::fs;
 use std::io::{self, PipeWriter, Write};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use command_fds::{CommandFdExt, FdMapping};
 
 use crate::tree::start_time;
 
@@ -43,6 +47,9 @@ for task in "$@"; do
 done
 "#;
 
+/// The descriptor the shell holds for the sake of holding it.
+const HELD: RawFd = 3;
+
 /// A guard on duty. Dropping it unreleased has the tree killed.
 #[derive(Debug)]
 pub(crate) struct Guard {
@@ -51,8 +58,12 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Guards the tasks of these ids while the process `filler` fills their memory.
-    pub(crate) fn post(pids: impl Iterator<Item = i32>, filler: u32) -> io::Result<Self> {
+    /// Guards the tasks of these ids while the process `filler` fills their memory with what comes from `near_end`.
+    pub(crate) fn post(
+        pids: impl Iterator<Item = i32>,
+        filler: u32,
+        near_end: OwnedFd,
+    ) -> io::Result<Self> {
         wait_until_taken(filler)?;
         let tasks = pids.filter_map(|pid| Some(format!("{pid}:{}", start_time(pid)?)));
         let (hears, word) = io::pipe()?;
@@ -65,6 +76,13 @@ impl Guard {
             .stderr(Stdio::null())
             // What ends the receiver by a signal to its group is what this is there for.
             .process_group(0);
+        let held = FdMapping {
+            parent_fd: near_end,
+            child_fd: HELD,
+        };
+        command
+            .fd_mappings(vec![held])
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         Ok(Self {
             process: command.spawn()?,
             word: Some(word),
@@ -132,6 +150,9 @@ fn is_listening(process: u32) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     fn sleeper() -> Child {
@@ -146,14 +167,22 @@ mod tests {
     fn a_guard_kills_unless_released() {
         let (mut guarded, mut released) = (sleeper(), sleeper());
         let ourselves = std::process::id();
-        let guard = Guard::post([pid(&guarded)].into_iter(), ourselves).unwrap();
+        let post = |child: &Child| {
+            let (near, far) = UnixStream::pair().unwrap();
+            let guard = Guard::post([pid(child)].into_iter(), ourselves, near.into());
+            (guard.unwrap(), far)
+        };
+        let (guard, far) = post(&guarded);
         assert!(guarded.try_wait().unwrap().is_none());
+        // What fills memory does not find its connection closed meanwhile.
+        far.set_nonblocking(true).unwrap();
+        let waits = (&far).read(&mut [0]).unwrap_err();
+        assert_eq!(waits.kind(), io::ErrorKind::WouldBlock);
         drop(guard);
         assert!(!guarded.wait().unwrap().success());
+        assert_eq!((&far).read(&mut [0]).unwrap(), 0);
 
-        Guard::post([pid(&released)].into_iter(), ourselves)
-            .unwrap()
-            .release();
+        post(&released).0.release();
         std::thread::sleep(std::time::Duration::from_millis(50));
         assert!(released.try_wait().unwrap().is_none());
         released.kill().unwrap();
@@ -185,7 +214,8 @@ mod tests {
         let stdout = parent.stdout.take().unwrap();
         io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line).unwrap();
         let child: i32 = line.trim().parse().unwrap();
-        drop(Guard::post([pid(&parent)].into_iter(), std::process::id()).unwrap());
+        let near = UnixStream::pair().unwrap().0.into();
+        drop(Guard::post([pid(&parent)].into_iter(), std::process::id(), near).unwrap());
         parent.wait().unwrap();
         // It ends a moment after it was killed, and as an orphan may wait for whoever reaps it.
         let state = || fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();

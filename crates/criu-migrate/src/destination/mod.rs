@@ -114,12 +114,13 @@ impl Destination {
         watch.tell(Happening::Connected {
             peer: connection.peer_name().to_owned(),
         });
-        let outcome = self.take_in(&mut connection, hooks, watch);
+        let mut may_have_run = false;
+        let outcome = self.take_in(&mut connection, hooks, watch, &mut may_have_run);
         let stage = connection.reached();
         match &outcome {
             // Closing first could destroy what the source has not read yet.
             Ok(_) | Err(Error::Refused { .. } | Error::OnlyAsked) => connection.linger(FAREWELL),
-            Err(error) => connection.abort(&chain(error)),
+            Err(error) => connection.give_up(&chain(error), may_have_run),
         }
         outcome.inspect_err(|error| {
             if !matches!(error, Error::OnlyAsked) {
@@ -131,11 +132,13 @@ impl Destination {
         })
     }
 
+    /// Sets `may_have_run` when the tree is let go, whatever comes of it.
     fn take_in(
         &mut self,
         connection: &mut Connection,
         hooks: &mut dyn Hooks,
         watch: &Watch,
+        may_have_run: &mut bool,
     ) -> Result<Received> {
         let (offer, asks) = match connection.hear("its offer", self.timing.greeting, watch) {
             Ok(Message::Offer(offer)) => (*offer, Asks::ToMove),
@@ -199,6 +202,7 @@ impl Destination {
             commit_within: self.timing.commit,
             filling: filling.as_mut(),
             restored: None,
+            holder: None,
             guard: None,
             committed: None,
             trouble: None,
@@ -211,6 +215,8 @@ impl Destination {
             trouble,
             ..
         } = holding;
+        // A CRIU that dies lets go of what it holds, and one that fails may have let go of some of it.
+        *may_have_run = committed.is_some();
         let (pid, tree, committed) = match (outcome, restored, committed) {
             (Ok(outcome), Some(tree), Some(committed)) => (outcome.pid, tree, committed),
             // A hook refused when it was too late: the tree runs.
@@ -337,6 +343,8 @@ struct Holding<'a> {
     /// Fills the tree's memory.
     filling: Option<&'a mut Filling>,
     restored: Option<Tree>,
+    /// The restored tree's parent, which is CRIU or the process that is to have it.
+    holder: Option<i32>,
     guard: Option<Guard>,
     /// When the source gave the tree away.
     committed: Option<Instant>,
@@ -351,7 +359,9 @@ impl Hooks for Holding<'_> {
         };
         if let Some(pid) = restored {
             // Before anything can fail: should CRIU be dead by then, it is ours to end.
-            self.restored = Some(Tree::of(pid)?);
+            let tree = Tree::of(pid)?;
+            self.holder = tree.parent();
+            self.restored = Some(tree);
         }
         self.hooks.on(event)?;
         let result = match restored {
@@ -371,7 +381,7 @@ impl Hooks for Holding<'_> {
 impl Holding<'_> {
     fn hold(&mut self, pid: i32) -> Result<()> {
         if let (Some(filling), Some(tree)) = (&self.filling, &self.restored) {
-            let guard = Guard::post(tree.pids(), filling.process());
+            let guard = filling.guard(tree.pids());
             self.guard = Some(guard.map_err(Error::io("guard the tree while its memory follows"))?);
         }
         self.watch.tell(Happening::Restored { pid });
@@ -394,8 +404,11 @@ impl Holding<'_> {
                 if let Some(filling) = &mut self.filling {
                     filling.check()?;
                 }
-                self.watch.tell(Happening::Committing);
-                self.committed = Some(Instant::now());
+                // A CRIU that has died meanwhile lets nothing go: its end says so.
+                if self.restored.as_ref().and_then(Tree::parent) == self.holder {
+                    self.watch.tell(Happening::Committing);
+                    self.committed = Some(Instant::now());
+                }
                 Ok(())
             }
             message => Err(out_of_turn(&message).into()),

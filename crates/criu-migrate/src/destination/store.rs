@@ -110,6 +110,7 @@ impl Store<'_> {
             note_pages: false,
             // It only has to write them.
             patience: Some(self.timing.answer),
+            stays_open: false,
         };
         let pages = connection.take_pages()?;
         let (tunnel, theirs) = Tunnel::start(connection.outgoing(), pages, self.watch, plan)?;

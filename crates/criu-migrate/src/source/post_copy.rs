@@ -93,6 +93,7 @@ fn prepare(moving: &mut Moving<'_>) -> Result<(ImagesDir, Tunnel)> {
         inbound: Inbound::PageRequests,
         note_pages: false,
         patience: None,
+        stays_open: false,
     };
     let (tunnel, theirs) = Tunnel::start(connection.outgoing(), pages, moving.watch, plan)?;
     let dump = &mut moving.dump;
@@ -249,8 +250,11 @@ impl Conversation<'_> {
             Ok(message) => return Err(out_of_turn(&message).into()),
             Err(error) => {
                 // The destination says so only when nothing of the tree is left there.
-                if matches!(error, Error::Aborted { .. }) {
-                    *then = Then::Resume;
+                if let Error::Aborted { may_have_run, .. } = error {
+                    *then = match may_have_run {
+                        true => Then::Stays(Fate::Outlived),
+                        false => Then::Resume,
+                    };
                 }
                 return Err(error);
             }

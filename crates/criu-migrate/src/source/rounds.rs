@@ -82,6 +82,7 @@ impl Rounding<'_> {
             inbound: Inbound::Bytes(1 << 20),
             note_pages: true,
             patience: None,
+            stays_open: false,
         };
         let (tunnel, theirs) = open_pages(connection, plan, self.timing, self.watch)?;
 

@@ -90,7 +90,10 @@ pub(crate) fn run(mut moving: Moving<'_>) -> Result<Moved, Failed> {
             pages_follow: false,
         }) => (pid, resumed_after_us),
         // The destination says so only when nothing of the tree is left there.
-        Err(error @ Error::Aborted { .. }) => {
+        Err(error @ Error::Aborted { may_have_run, .. }) => {
+            if may_have_run {
+                return Err(failed(error, Fate::Outlived));
+            }
             tree.resume(&frozen.stopped_before);
             return Err(failed(error, Fate::Resumed));
         }
@@ -125,6 +128,7 @@ fn prepare(moving: &mut Moving<'_>) -> Result<(ImagesDir, Tunnel)> {
         inbound: Inbound::Bytes(1 << 20),
         note_pages: false,
         patience: None,
+        stays_open: false,
     };
     let connection = &mut *moving.connection;
     let (tunnel, theirs) = open_pages(connection, plan, moving.timing, moving.watch)?;
