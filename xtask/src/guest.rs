@@ -28,8 +28,8 @@ const QEMU: Needed = Needed {
 };
 
 /// Modules the guest's root needs before anything else, then those CRIU asks for: socket diagnosis, and what a network
-/// namespace is locked and dumped with.
-const MODULES: [&str; 20] = [
+/// namespace is locked and dumped with; the last makes a link as slow as a bench wants it.
+const MODULES: [&str; 21] = [
     "virtio_pci",
     "9pnet_virtio",
     "9p",
@@ -50,6 +50,7 @@ const MODULES: [&str; 20] = [
     "nf_conntrack_netlink",
     "nft_compat",
     "xt_mark",
+    "sch_tbf",
 ];
 
 /// How long a guest may run. Without hardware help it is some twenty times slower than this machine.

@@ -2,10 +2,11 @@
 //! other images by `tar`, `criu restore`.
 //!
 //! ```text
-//! cargo bench -p criu-cli --bench migrate [MIB [RATE [RUNS]]]    256 MiB, 1gbit and 3 runs unless said
+//! cargo bench -p criu-cli --bench migrate [MIB [RATE [RUNS [DIRTY]]]]
 //! ```
 //!
-//! Two network namespaces are the hosts; the link between them is as fast as RATE says (tc-tbf(8)). The process counts
+//! 256 MiB, 1gbit and 3 runs unless said; DIRTY is how many KiB the process writes to in a second, over five times as
+//! much memory, which comes on top. Modes that track memory are measured where the kernel can. Two network namespaces are the hosts; the link between them is as fast as RATE says (tc-tbf(8)). The process counts
 //! every 5 ms; its downtime is the longest time it did not count. Half its memory is like text, half like noise.
 #![expect(
     clippy::unwrap_used,
@@ -31,19 +32,19 @@ fn main() {
         .filter(|word| !word.starts_with("--"))
         .collect();
     let number = |at: usize, usual: u32| words.get(at).map_or(usual, |word| word.parse().unwrap());
-    let (mib, runs) = (number(0, 256), number(2, 3));
+    let (mib, runs, dirty_kib) = (number(0, 256), number(2, 3), number(3, 0));
     let rate = words.get(1).map_or("1gbit", String::as_str);
     let Some(criu) = CriuUnderTest::newest() else {
         println!("there is no CRIU to measure; set $CRIU_TEST_4_3");
         return;
     };
     Subreaper::enable();
-    println!("{mib} MiB over {rate}, medians of {runs} runs");
+    println!("{mib} MiB over {rate}, {dirty_kib} KiB/s written, medians of {runs} runs");
     println!(
         "{:<28} {:>12} {:>12} {:>16} {:>9}",
         "", "downtime ms", "wire MiB", "own CPU s/GiB", "peak MiB"
     );
-    let ways: [(&str, Option<&[&str]>); 5] = [
+    let mut ways: Vec<(&str, Option<&[&str]>)> = vec![
         ("script", None),
         ("stop-and-copy", Some(&[])),
         ("stop-and-copy, uncompressed", Some(&["--compress", "off"])),
@@ -53,8 +54,14 @@ fn main() {
             Some(&["--mode", "post-copy", "--compress", "off"]),
         ),
     ];
+    let features = criu::Criu::with_binary(criu.path()).unwrap().features();
+    if features.unwrap().contains(criu::Feature::MemoryTracking) {
+        ways.push(("pre-copy", Some(&["--mode", "pre-copy"])));
+        ways.push(("hybrid", Some(&["--mode", "hybrid"])));
+    }
+    let load = Load { mib, dirty_kib };
     for (name, options) in ways {
-        let runs: Vec<Run> = (0..runs).map(|_| run(&criu, mib, rate, options)).collect();
+        let runs: Vec<Run> = (0..runs).map(|_| run(&criu, load, rate, options)).collect();
         let of = |figure: fn(&Run) -> f64| {
             let mut all: Vec<f64> = runs.iter().map(figure).collect();
             all.sort_by(f64::total_cmp);
@@ -64,9 +71,25 @@ fn main() {
             "{name:<28} {:>12.0} {:>12.1} {:>16.2} {:>9.0}",
             of(|run| run.downtime.as_secs_f64() * 1e3),
             of(|run| run.wire_mib),
-            of(|run| run.own_cpu_seconds) * 1024.0 / f64::from(mib),
+            of(|run| run.own_cpu_seconds) * 1024.0 / load.mib(),
             of(|run| run.own_peak_mib),
         );
+    }
+}
+
+/// What the process is like.
+#[derive(Clone, Copy)]
+struct Load {
+    /// Memory that stays as it is.
+    mib: u32,
+    /// What is written to in a second.
+    dirty_kib: u32,
+}
+
+impl Load {
+    /// All its memory.
+    fn mib(self) -> f64 {
+        f64::from(self.mib) + f64::from(self.dirty_kib) * 5.0 / 1024.0
     }
 }
 
@@ -124,14 +147,18 @@ impl Hosts {
     }
 }
 
-fn run(criu: &CriuUnderTest, mib: u32, rate: &str, options: Option<&[&str]>) -> Run {
+fn run(criu: &CriuUnderTest, load: Load, rate: &str, options: Option<&[&str]>) -> Run {
     let hosts = Hosts::new(rate);
     let place = TempDir::new();
     let on_source = format!("--net={}", hosts.here.path().display());
-    let mut process = Scene::new()
+    let mut scene = Scene::new()
         .prelude(&["nsenter", &on_source, "--"])
-        .memory_kib(mib * 512)
-        .part(format!("text={}", mib * 512))
+        .memory_kib(load.mib * 512)
+        .part(format!("text={}", load.mib * 512));
+    if load.dirty_kib > 0 {
+        scene = scene.part(format!("dirty={}", load.dirty_kib));
+    }
+    let mut process = scene
         .namespaces(&[Namespace::Pid, Namespace::Mount])
         .start();
     process.wait_for_count_above(2);

@@ -37,6 +37,7 @@ pub(crate) fn make(name: &str, directory: &Path) -> Result<Box<dyn Part>, Failur
             pages: vec![[0; 512]; number],
             last: 0,
         }),
+        "dirty" => Box::new(Dirty::new(number)),
         "threads" => Box::new(Threads::new(number)?),
         "children" => Box::new(Children::new(number, directory)?),
         "stopped-child" => Box::new(StoppedChild::new()?),
@@ -297,6 +298,63 @@ impl Part for Churn {
         for back in 0..(self.pages.len() as u64).min(self.last) {
             let count = self.last - back;
             expect(&self.word(count).copied(), &Some(count))?;
+        }
+        Ok(())
+    }
+}
+
+/// Text of which so many KiB are written to in a second, page by page, all of it in five seconds.
+struct Dirty {
+    text: Vec<u8>,
+    pages_per_tick: u64,
+    writes: u64,
+}
+
+impl Dirty {
+    const PAGE_BYTES: usize = 4096;
+
+    fn new(kib_per_second: usize) -> Self {
+        let pages_per_second = (kib_per_second / 4).max(200);
+        let text_bytes = pages_per_second * 5 * Self::PAGE_BYTES;
+        Dirty {
+            text: (0..text_bytes).map(text_byte).collect(),
+            pages_per_tick: (pages_per_second / 200) as u64,
+            writes: 0,
+        }
+    }
+
+    /// Where the page begins that a write falls on: it holds the number of the last one.
+    fn number(&mut self, write: u64) -> Option<&mut [u8]> {
+        let pages = (self.text.len() / Self::PAGE_BYTES) as u64;
+        let start = usize::try_from(write.checked_rem(pages)?).ok()? * Self::PAGE_BYTES;
+        self.text.get_mut(start..start + size_of::<u64>())
+    }
+}
+
+impl Part for Dirty {
+    fn tick(&mut self, _count: u64) {
+        for _ in 0..self.pages_per_tick {
+            self.writes += 1;
+            let write = self.writes;
+            if let Some(number) = self.number(write) {
+                number.copy_from_slice(&write.to_ne_bytes());
+            }
+        }
+    }
+
+    fn verify(&mut self) -> Result<(), Failure> {
+        let pages = (self.text.len() / Self::PAGE_BYTES) as u64;
+        for back in 0..pages.min(self.writes) {
+            let write = self.writes - back;
+            expect(
+                &self.number(write).map(|number| number.to_vec()),
+                &Some(write.to_ne_bytes().to_vec()),
+            )?;
+        }
+        for (at, byte) in self.text.iter().enumerate() {
+            if at % Self::PAGE_BYTES >= size_of::<u64>() && *byte != text_byte(at) {
+                return Err(format!("byte {at} is {byte:#x}").into());
+            }
         }
         Ok(())
     }
