@@ -205,3 +205,33 @@ const LARGE_ENTRY: usize = 64 << 10;
 
 /// Bytes compared at a time.
 const PIECE: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use criu_image::message::{MmEntry, VmaEntry};
+    use criu_image::wire::Message;
+
+    use super::*;
+
+    #[test]
+    fn large_entries_are_judged_as_small_ones_are() {
+        let vma = VmaEntry {
+            start: 0x7f00_0000_0000,
+            ..VmaEntry::default()
+        };
+        let mut entry = MmEntry {
+            vmas: vec![vma; 20_000],
+            ..MmEntry::default()
+        }
+        .encode();
+        for is_whole in [true, false] {
+            let (mut large, mut small) = (Again::default(), Again::default());
+            let judgement = large.by_pipe(MmEntry::DESCRIPTOR, &entry);
+            assert_eq!(judgement, small.in_memory(MmEntry::DESCRIPTOR, &entry));
+            assert_eq!(judgement.is_ok(), is_whole, "{judgement:?}");
+            assert_eq!(large.bytes == entry, is_whole);
+            assert_eq!(large.problem(MmEntry::DESCRIPTOR, &entry), judgement.err());
+            entry.pop();
+        }
+    }
+}
