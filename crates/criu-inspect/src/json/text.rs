@@ -346,4 +346,29 @@ mod tests {
             assert!(whole == pieces, "in pieces of {size} bytes");
         }
     }
+
+    #[test]
+    fn text_is_written_in_whole_writes_up_to_the_last() {
+        #[derive(Default)]
+        struct Lengths(Vec<usize>);
+        impl Write for Lengths {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.push(bytes.len());
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut text = Text::new(Lengths::default(), Style::Compact);
+        for _ in 0..WRITE_LEN / 2 {
+            text.raw(b"seven b");
+            text.settle().expect("memory takes it");
+        }
+        text.raw(b"and the rest");
+        let Lengths(lengths) = text.finish().expect("memory takes it");
+        let (last, whole) = lengths.split_last().expect("writes");
+        assert!(*last < WRITE_LEN && !whole.is_empty(), "{lengths:?}");
+        assert!(whole.iter().all(|len| len % WRITE_LEN == 0), "{lengths:?}");
+    }
 }
