@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use criu_image::memory::{PE_LAZY, PE_PRESENT};
 use criu_image::message::{
     CoreEntry, CoreEntryMarch, FdTypes, FdinfoEntry, FileEntry, FsEntry, InventoryEntry, MmEntry,
     PagemapEntry, PagemapHead, PstreeEntry, RegFileEntry, TaskCoreEntry, TaskKobjIdsEntry,
@@ -23,10 +24,11 @@ fn put<T: Message>(directory: &Path, kind: ImageKind, id: u64, entries: impl Ite
     image.finish().expect("an image");
 }
 
-/// A task with 60,000 areas, of which every other maps one of 20,000 files, and a page in each
-/// range of a pagemap of 60,000 entries.
+/// A task with 60,000 areas, of which every other maps one of 20,000 files, and a pagemap of
+/// 200,000 entries: one page in each area, and others that are still to come.
 fn large(directory: &Path) {
     const AREAS: u64 = 60_000;
+    const ENTRIES: u64 = 200_000;
     let one = |kind, id, entry| put(directory, kind, id, std::iter::once::<PstreeEntry>(entry));
     one(
         ImageKind::Pstree,
@@ -122,11 +124,11 @@ fn large(directory: &Path) {
         .open(directory.join(ImageKind::Pagemap.file(1)))
         .expect("a file");
     let mut image = std::io::BufWriter::new(file);
-    for index in 0..AREAS {
+    for index in 0..ENTRIES {
         let entry = PagemapEntry {
             vaddr: 0x7f00_0000_0000 + index * 0x4000,
             nr_pages: Some(1),
-            flags: Some(4),
+            flags: Some(if index < AREAS { PE_PRESENT } else { PE_LAZY }),
             ..PagemapEntry::default()
         }
         .encode();

@@ -11,6 +11,7 @@ mod page_range;
 mod page_size;
 mod pagemap;
 mod reader;
+mod segments;
 mod space;
 mod store;
 
@@ -29,7 +30,6 @@ pub use self::reader::MemoryReader;
 pub use self::space::{AddressSpace, Area, Content, PagesFile, PagesRef, Span, Spans, Vma};
 
 use self::pagemap::RawPagemap;
-use self::space::Base;
 use self::store::PageStore;
 
 /// How to look at memory.
@@ -122,8 +122,6 @@ impl Memory {
             let vma = vma.map_err(|error| self.checkpoint.malformed_area(pid, error))?;
             areas.push(Area {
                 vma: Vma::from(&vma),
-                base: Base::Zero,
-                has_private: false,
                 object: None,
             });
         }
@@ -172,12 +170,7 @@ impl Memory {
             shmid: id,
             ..Vma::default()
         };
-        let whole = Area {
-            vma,
-            base: Base::Zero,
-            has_private: true,
-            object: None,
-        };
+        let whole = Area { vma, object: None };
         let areas = if vma.end == 0 {
             Vec::new()
         } else {
@@ -199,33 +192,19 @@ impl Memory {
         Ok(ids)
     }
 
-    /// Finds out what lies behind an area.
+    /// Finds the shared memory object that an area shows.
     fn look_behind(
         &self,
         area: &mut Area,
         stores: &mut Vec<Arc<PageStore>>,
         shared: &mut HashMap<u64, Option<u32>>,
     ) -> Result<()> {
-        let vma = area.vma;
-        let is = |bits: u32| vma.status & bits == bits;
-        area.base = match () {
-            () if is(VMA_EXT_PLUGIN) => Base::Plugin,
-            () if is(VMA_AREA_SOCKET) => Base::Device,
-            () if is(VMA_AREA_VDSO) || is(VMA_AREA_VVAR) || is(VMA_AREA_VSYSCALL) => Base::Kernel,
-            () if is(VMA_AREA_UPROBES) => Base::Kernel,
-            () if is(VMA_FILE_PRIVATE) || is(VMA_FILE_SHARED) => Base::File,
-            () => Base::Zero,
+        let id = match area.vma.status {
+            status if status & VMA_ANON_SHARED != 0 => Some(area.vma.shmid),
+            status if status & VMA_AREA_MEMFD != 0 => self.memfd_object(area.vma.shmid),
+            _ => None,
         };
-        let object = match () {
-            () if is(VMA_ANON_SHARED) => Some(vma.shmid),
-            () if is(VMA_AREA_MEMFD) => self.memfd_object(vma.shmid),
-            () => None,
-        };
-        area.has_private = !is(VMA_ANON_SHARED) && !is(VMA_FILE_SHARED);
-        if is(VMA_AREA_MEMFD) && object.is_none() {
-            area.base = Base::Missing;
-        }
-        let Some(id) = object else {
+        let Some(id) = id else {
             return Ok(());
         };
         area.object = match shared.get(&id) {
@@ -238,10 +217,6 @@ impl Memory {
                 shared.insert(id, store);
                 store
             }
-        };
-        area.base = match area.object {
-            Some(_) => Base::Zero,
-            None => Base::Missing,
         };
         Ok(())
     }

@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::block::BLOCK_LIMIT;
+use super::segments::Segments;
+use super::store::{Place, Segment};
 use super::{PageRange, PageSize};
 use crate::byte_order::ByteOrder;
 use crate::checkpoint::{Checkpoint, RandomAccess};
@@ -93,7 +95,10 @@ struct Gaps {
 /// A pagemap with positions in its pages file.
 #[derive(Debug)]
 pub(super) struct Level {
-    pub(super) ranges: Vec<Range>,
+    /// Its own place in the chain of parents.
+    depth: u32,
+    /// The addresses that the pagemap speaks of. What is in the parent is [`Place::Missing`].
+    pub(super) segments: Segments,
     pub(super) runs: Vec<BlockRun>,
     block_sizes: Vec<u32>,
     /// Positions in the pages file of every [`MARK_STEP`]th block.
@@ -102,24 +107,6 @@ pub(super) struct Level {
     pub(super) pages_path: PathBuf,
     /// Bytes that the pages file should have.
     pub(super) payload_len: u64,
-}
-
-/// Addresses that a pagemap speaks of.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Range {
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) place: RangePlace,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum RangePlace {
-    /// At this position in the pages file.
-    Stored(u64),
-    /// In the run of blocks with this index.
-    Blocks(u32),
-    Parent,
-    Lazy,
 }
 
 /// The blocks of one entry.
@@ -275,10 +262,11 @@ impl RawPagemap {
         self.needs_parent
     }
 
-    /// Works out addresses and positions.
-    pub(super) fn place(self, page_size: PageSize) -> Result<Level> {
+    /// Works out addresses and positions, for a pagemap that so many links to a parent lead to.
+    pub(super) fn place(self, page_size: PageSize, depth: u32) -> Result<Level> {
         let mut level = Level {
-            ranges: Vec::with_capacity(self.entry_count),
+            depth,
+            segments: Segments::with_capacity(page_size, self.entry_count),
             runs: Vec::new(),
             block_sizes: Vec::new(),
             marks: Vec::new(),
@@ -313,13 +301,10 @@ impl RawPagemap {
                 .place_old(order, self.is_32_bit, places)
                 .map_err(|error| error.in_file(&self.path))?,
         }
-        level.ranges.sort_by_key(|range| range.start);
-        if let Some(pair) = level
-            .ranges
-            .windows(2)
-            .find(|pair| pair[0].end > pair[1].start)
-        {
-            let detail = format!("two entries speak of address {:#x}", pair[1].start);
+        level.segments.sort();
+        let (segments, behind) = (level.segments.iter(), level.segments.iter().skip(1));
+        if let Some((_, next)) = segments.zip(behind).find(|(it, next)| it.end > next.start) {
+            let detail = format!("two entries speak of address {:#x}", next.start);
             return Err(Error::from(ErrorKind::Inconsistent { detail }).in_file(&self.path));
         }
         Ok(level)
@@ -349,11 +334,11 @@ impl Level {
         );
         if flags & PE_PRESENT == 0 {
             let place = match flags {
-                flags if flags & PE_PARENT != 0 => RangePlace::Parent,
-                flags if flags & PE_LAZY != 0 => RangePlace::Lazy,
+                flags if flags & PE_PARENT != 0 => Place::Missing,
+                flags if flags & PE_LAZY != 0 => Place::Lazy,
                 _ => return Ok(()),
             };
-            self.push(Range { start, end, place });
+            self.push(start..end, place);
             return Ok(());
         }
         if flags & PE_PAYLOAD_ALIGNED != 0 {
@@ -365,11 +350,8 @@ impl Level {
         let position = self.payload_len.checked_add(gap).ok_or_else(too_far)?;
         let Some(blocks) = blocks else {
             self.payload_len = position.checked_add(len).ok_or_else(too_far)?;
-            self.push(Range {
-                start,
-                end,
-                place: RangePlace::Stored(position),
-            });
+            let level = self.depth;
+            self.push(start..end, Place::Stored { level, position });
             return Ok(());
         };
         self.place_blocks(start..end, blocks, page, position)
@@ -419,11 +401,8 @@ impl Level {
             position,
             first,
         });
-        self.push(Range {
-            start: addresses.start,
-            end: addresses.end,
-            place: RangePlace::Blocks(run),
-        });
+        let level = self.depth;
+        self.push(addresses, Place::Blocks { level, run });
         Ok(())
     }
 
@@ -465,9 +444,10 @@ impl Level {
         Ok(())
     }
 
-    fn push(&mut self, range: Range) {
-        if range.start < range.end {
-            self.ranges.push(range);
+    fn push(&mut self, addresses: std::ops::Range<u64>, place: Place) {
+        let std::ops::Range { start, end } = addresses;
+        if start < end {
+            self.segments.push(Segment { start, end, place });
         }
     }
 

@@ -18,14 +18,10 @@ pub struct AddressSpace {
     stores: Vec<Arc<PageStore>>,
 }
 
-/// A mapped area.
+/// A mapped area. There are very many, so that what follows from the rest is not kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Area {
     pub(super) vma: Vma,
-    /// What is behind the layers.
-    pub(super) base: Base,
-    /// Whether the first store has the area's own pages, at its addresses.
-    pub(super) has_private: bool,
     /// The store of the shared memory object that is mapped, from `pgoff` on.
     pub(super) object: Option<u32>,
 }
@@ -59,8 +55,9 @@ struct Layer {
     base: u64,
 }
 
+/// What is behind the layers of an area.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Base {
+enum Base {
     Zero,
     File,
     Kernel,
@@ -314,7 +311,7 @@ impl AddressSpace {
                 }
             }
         }
-        let content = match area.base {
+        let content = match area.base() {
             Base::Zero => Content::Zero,
             Base::File => Content::File {
                 id: u32::try_from(vma.shmid).unwrap_or(0),
@@ -373,13 +370,29 @@ impl Area {
     /// Where to look for bytes, in turn: what is shared by all who map it is in a pagemap of its
     /// own; a private mapping has its own copies over that.
     fn layers(&self) -> impl Iterator<Item = Layer> + use<> {
-        let private = self.has_private.then_some(Layer {
+        let is_private = self.vma.status & (super::VMA_ANON_SHARED | super::VMA_FILE_SHARED) == 0;
+        // The first store has the task's own pages, at their addresses.
+        let private = is_private.then_some(Layer {
             store: 0,
             base: self.vma.start,
         });
         let base = self.vma.pgoff;
         let object = self.object.map(|store| Layer { store, base });
         private.into_iter().chain(object)
+    }
+
+    fn base(&self) -> Base {
+        let is = |bit: u32| self.vma.status & bit != 0;
+        match () {
+            () if self.object.is_some() => Base::Zero,
+            () if is(super::VMA_ANON_SHARED) || is(super::VMA_AREA_MEMFD) => Base::Missing,
+            () if is(super::VMA_EXT_PLUGIN) => Base::Plugin,
+            () if is(super::VMA_AREA_SOCKET) => Base::Device,
+            () if is(super::VMA_AREA_VDSO) || is(super::VMA_AREA_VVAR) => Base::Kernel,
+            () if is(super::VMA_AREA_VSYSCALL) || is(super::VMA_AREA_UPROBES) => Base::Kernel,
+            () if is(super::VMA_FILE_PRIVATE) || is(super::VMA_FILE_SHARED) => Base::File,
+            () => Base::Zero,
+        }
     }
 
     /// The id of the mapped file.

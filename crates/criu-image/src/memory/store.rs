@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::PageSize;
 use super::block;
-use super::pagemap::{Level, Range, RangePlace, RawPagemap, StoredBlock};
+use super::pagemap::{Level, RawPagemap, StoredBlock};
+use super::segments::Segments;
 use crate::checkpoint::{Checkpoint, RandomAccess};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kind::ImageKind;
@@ -15,8 +16,8 @@ use crate::kind::ImageKind;
 pub(super) struct PageStore {
     /// This checkpoint's pagemap, its parent's, and so on.
     levels: Vec<Level>,
-    /// By ascending address, without overlap.
-    segments: Vec<Segment>,
+    /// Without overlap.
+    segments: Segments,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub(super) enum Place {
         run: u32,
     },
     Lazy,
-    /// Said to be in a parent, which does not have it.
+    /// In the parent; of a whole store, said to be there, where it is not.
     Missing,
 }
 
@@ -72,11 +73,15 @@ impl PageStore {
                 return Ok(None);
             };
             let page_size = page_size(&old);
-            return Ok(Some((Self::of(vec![old.place(page_size)?]), page_size)));
+            return Ok(Some((
+                Self::of(vec![old.place(page_size, 0)?], page_size),
+                page_size,
+            )));
         };
         let page_size = page_size(&first);
         let mut needs_parent = first.needs_parent();
-        let mut levels = vec![first.place(page_size)?];
+        let mut levels = vec![first.place(page_size, 0)?];
+        let mut depth = 0;
         let mut here = checkpoint.clone();
         while needs_parent {
             let Some(parent) = here.parent()? else { break };
@@ -84,18 +89,23 @@ impl PageStore {
                 break;
             };
             needs_parent = map.needs_parent();
-            levels.push(map.place(page_size)?);
+            depth += 1;
+            levels.push(map.place(page_size, depth)?);
             here = parent;
         }
-        Ok(Some((Self::of(levels), page_size)))
+        Ok(Some((Self::of(levels, page_size), page_size)))
     }
 
     /// Puts levels over each other, the newest first.
-    fn of(mut levels: Vec<Level>) -> Self {
-        let mut segments = Vec::new();
-        for (depth, level) in levels.iter_mut().enumerate().rev() {
-            let depth = u32::try_from(depth).unwrap_or(u32::MAX);
-            segments = resolve(std::mem::take(&mut level.ranges), depth, &segments);
+    fn of(mut levels: Vec<Level>, page_size: PageSize) -> Self {
+        let mut segments = Segments::with_capacity(page_size, 0);
+        for level in levels.iter_mut().rev() {
+            let none = Segments::with_capacity(page_size, 0);
+            let above = std::mem::replace(&mut level.segments, none);
+            segments = match segments.is_empty() {
+                true => above,
+                false => resolve(&above, &segments, page_size),
+            };
         }
         segments.shrink_to_fit();
         Self { levels, segments }
@@ -105,7 +115,7 @@ impl PageStore {
     pub(super) fn empty() -> Self {
         Self {
             levels: Vec::new(),
-            segments: Vec::new(),
+            segments: Segments::with_capacity(PageSize::DEFAULT, 0),
         }
     }
 
@@ -116,13 +126,9 @@ impl PageStore {
 
     /// Looks an address up.
     pub(super) fn find(&self, address: u64) -> Found {
-        let index = self
-            .segments
-            .partition_point(|segment| segment.end <= address);
-        match self.segments.get(index) {
-            Some(segment) if segment.start <= address => Found::Segment(segment.from(address)),
-            Some(segment) => Found::GapTo(segment.start),
-            None => Found::GapTo(u64::MAX),
+        match self.segments.find(address) {
+            Ok(segment) => Found::Segment(segment.from(address)),
+            Err(next) => Found::GapTo(next.unwrap_or(u64::MAX)),
         }
     }
 
@@ -248,95 +254,42 @@ impl Segment {
     }
 }
 
-/// Puts a level's ranges over the segments of the levels below.
-fn resolve(ranges: Vec<Range>, level: u32, below: &[Segment]) -> Vec<Segment> {
-    if below.is_empty() {
-        let segment = |Range { start, end, place }| Segment {
-            start,
-            end,
-            place: match place {
-                RangePlace::Stored(position) => Place::Stored { level, position },
-                RangePlace::Blocks(run) => Place::Blocks { level, run },
-                RangePlace::Lazy => Place::Lazy,
-                RangePlace::Parent => Place::Missing,
-            },
-        };
-        // In place, since both take as much.
-        let mut segments: Vec<Segment> = ranges.into_iter().map(segment).collect();
-        segments.dedup_by(|next, last| {
-            let goes_on = last.end == next.start && last.from(next.start).place == next.place;
-            if goes_on {
-                last.end = next.end;
-            }
-            goes_on
-        });
-        return segments;
-    }
-    let mut segments = Vec::with_capacity(ranges.len());
-    let mut below = below.iter().copied().peekable();
-    for range in ranges {
-        let (start, end) = (range.start, range.end);
-        let place = match range.place {
-            RangePlace::Stored(position) => Place::Stored { level, position },
-            RangePlace::Blocks(run) => Place::Blocks { level, run },
-            RangePlace::Lazy => Place::Lazy,
-            RangePlace::Parent => {
-                let mut at = start;
-                while at < end {
-                    match below.peek().copied() {
-                        Some(segment) if segment.end <= at => {
-                            below.next();
-                        }
-                        Some(segment) if segment.start < end => {
-                            if segment.start > at {
-                                let place = Place::Missing;
-                                push(
-                                    &mut segments,
-                                    Segment {
-                                        start: at,
-                                        end: segment.start,
-                                        place,
-                                    },
-                                );
-                                at = segment.start;
-                            }
-                            let part = segment.from(at);
-                            let part = Segment {
-                                end: part.end.min(end),
-                                ..part
-                            };
-                            push(&mut segments, part);
-                            at = part.end;
-                        }
-                        _ => {
-                            push(
-                                &mut segments,
-                                Segment {
-                                    start: at,
-                                    end,
-                                    place: Place::Missing,
-                                },
-                            );
-                            at = end;
-                        }
-                    }
+/// Puts a level's segments over those of the levels below.
+fn resolve(above: &Segments, below: &Segments, page_size: PageSize) -> Segments {
+    let mut segments = Segments::with_capacity(page_size, above.len());
+    let mut below = below.iter().peekable();
+    for segment in above.iter() {
+        if segment.place != Place::Missing {
+            segments.push(segment);
+            continue;
+        }
+        let place = Place::Missing;
+        let Segment {
+            start: mut at, end, ..
+        } = segment;
+        while at < end {
+            match below.peek().copied() {
+                Some(segment) if segment.end <= at => {
+                    below.next();
                 }
-                continue;
+                Some(segment) if segment.start < end => {
+                    if segment.start > at {
+                        let (start, end) = (at, segment.start);
+                        segments.push(Segment { start, end, place });
+                        at = segment.start;
+                    }
+                    let part = segment.from(at);
+                    let end = part.end.min(end);
+                    segments.push(Segment { end, ..part });
+                    at = end;
+                }
+                _ => {
+                    let start = at;
+                    segments.push(Segment { start, end, place });
+                    at = end;
+                }
             }
-        };
-        push(&mut segments, Segment { start, end, place });
+        }
     }
     segments
-}
-
-/// Adds a segment, or lengthens the last one if it goes on there.
-fn push(segments: &mut Vec<Segment>, segment: Segment) {
-    if let Some(last) = segments.last_mut()
-        && last.end == segment.start
-        && last.from(segment.start).place == segment.place
-    {
-        last.end = segment.end;
-        return;
-    }
-    segments.push(segment);
 }

@@ -357,15 +357,31 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// Appends a varint of as few bytes as hold it.
-pub fn write_varint(mut value: u64, out: &mut Vec<u8>) {
-    while value >= 0x80 {
-        out.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
+#[inline]
+pub fn write_varint(value: u64, out: &mut Vec<u8>) {
+    match u8::try_from(value) {
+        Ok(byte @ 0..0x80) => out.push(byte),
+        _ => write_long_varint(value, out),
     }
-    out.push(value.to_le_bytes()[0]);
+}
+
+fn write_long_varint(mut value: u64, out: &mut Vec<u8>) {
+    let mut bytes = [0; MAX_VARINT_LEN];
+    let mut len = 0;
+    while value >= 0x80 {
+        bytes[len] = value.to_le_bytes()[0] | 0x80;
+        value >>= 7;
+        len += 1;
+    }
+    bytes[len] = value.to_le_bytes()[0];
+    // A length that is known beforehand takes no call and no loop to copy.
+    let end = out.len() + len + 1;
+    out.extend_from_slice(&bytes);
+    out.truncate(end);
 }
 
 /// Appends a field's tag.
+#[inline]
 pub fn write_tag(number: u32, wire_type: WireType, out: &mut Vec<u8>) {
     write_varint(u64::from(number) << 3 | wire_type as u64, out);
 }

@@ -329,6 +329,7 @@ fn append_message(
 }
 
 /// Appends a number of the given type without a tag.
+#[inline]
 pub(super) fn append_number(kind: &FieldKind, number: u64, out: &mut Vec<u8>) {
     match kind {
         FieldKind::Fixed64 => out.extend_from_slice(&number.to_le_bytes()),
@@ -337,6 +338,7 @@ pub(super) fn append_number(kind: &FieldKind, number: u64, out: &mut Vec<u8>) {
 }
 
 /// The wire type of a number that is not in a packed list.
+#[inline]
 pub(super) fn number_wire_type(kind: &FieldKind) -> WireType {
     match kind {
         FieldKind::Fixed64 => WireType::Fixed64,

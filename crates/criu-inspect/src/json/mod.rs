@@ -13,6 +13,7 @@ mod walk;
 mod words;
 
 pub use self::decode::{DecodeOptions, Payloads, decode, decode_message};
+pub(crate) use self::encode::encode_message_from;
 pub use self::encode::{EncodeOptions, encode, encode_message};
 pub use self::error::{DecodeError, EncodeError, EncodeErrorKind};
 pub use self::form::MessageError;

@@ -19,7 +19,7 @@ impl<W: Write> Text<W> {
     pub(super) fn new(out: W, style: Style) -> Self {
         Self {
             out,
-            buffer: Vec::with_capacity(FLUSH_AT + FLUSH_AT / 4),
+            buffer: Vec::new(),
             indented: style == Style::Pretty,
             depth: 0,
             lines: Vec::new(),
@@ -104,10 +104,20 @@ impl<W: Write> Text<W> {
     /// Writes the buffer out if it is full.
     #[inline]
     pub(super) fn settle(&mut self) -> io::Result<()> {
-        if self.buffer.len() < FLUSH_AT {
+        if self.buffer.len() < WRITE_LEN {
             return Ok(());
         }
-        self.flush()
+        self.write_whole()
+    }
+
+    /// Writes as much as makes whole writes, and keeps the rest. Files are written fastest from
+    /// border to border of their pages.
+    #[cold]
+    fn write_whole(&mut self) -> io::Result<()> {
+        let len = self.buffer.len() - self.buffer.len() % WRITE_LEN;
+        self.out.write_all(&self.buffer[..len])?;
+        self.buffer.drain(..len);
+        Ok(())
     }
 
     /// Writes text in quotes, escaping all but printable ASCII.
@@ -265,7 +275,7 @@ const LINE_CHARACTERS: usize = 76;
 const BLOCK_LINES: usize = 128;
 
 /// Bytes of text that are gathered before they are written out.
-const FLUSH_AT: usize = 64 << 10;
+const WRITE_LEN: usize = 128 << 10;
 
 const SPACES: [u8; 64] = [b' '; 64];
 
@@ -335,5 +345,30 @@ mod tests {
             });
             assert!(whole == pieces, "in pieces of {size} bytes");
         }
+    }
+
+    #[test]
+    fn text_is_written_in_whole_writes_up_to_the_last() {
+        #[derive(Default)]
+        struct Lengths(Vec<usize>);
+        impl Write for Lengths {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.push(bytes.len());
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut text = Text::new(Lengths::default(), Style::Compact);
+        for _ in 0..WRITE_LEN / 2 {
+            text.raw(b"seven b");
+            text.settle().expect("memory takes it");
+        }
+        text.raw(b"and the rest");
+        let Lengths(lengths) = text.finish().expect("memory takes it");
+        let (last, whole) = lengths.split_last().expect("writes");
+        assert!(*last < WRITE_LEN && !whole.is_empty(), "{lengths:?}");
+        assert!(whole.iter().all(|len| len % WRITE_LEN == 0), "{lengths:?}");
     }
 }

@@ -102,11 +102,15 @@ impl<R: Read> Json<R> {
     }
 
     /// Moves on to the next element, or takes the closing bracket and returns `false`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn next(&mut self, closing: u8, first: &mut bool) -> Result<bool> {
         if !*first && self.pass_mark(b',') {
             return Ok(true);
         }
+        self.next_anyhow(closing, first)
+    }
+
+    fn next_anyhow(&mut self, closing: u8, first: &mut bool) -> Result<bool> {
         let found = self.peek()?;
         if found == Some(closing) {
             self.position += 1;
@@ -131,7 +135,7 @@ impl<R: Read> Json<R> {
 
     /// Takes the key of a member, if it is this one and at hand; [`next`](Self::next) has moved
     /// on to it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_key_if(&mut self, name: &str) -> bool {
         let Some([b'"', after @ ..]) = self.buffer[..self.end].get(self.position..) else {
             return false;
@@ -144,7 +148,7 @@ impl<R: Read> Json<R> {
     }
 
     /// Passes over a punctuation mark and the one space behind it, if that is what stands here.
-    #[inline]
+    #[inline(always)]
     fn pass_mark(&mut self, mark: u8) -> bool {
         match self.buffer[..self.end].get(self.position..) {
             Some([found, b' ', next, ..]) if *found == mark && *next > b' ' => {
@@ -166,11 +170,15 @@ impl<R: Read> Json<R> {
     }
 
     /// Takes the colon between key and value.
-    #[inline]
+    #[inline(always)]
     pub(super) fn colon(&mut self) -> Result<()> {
         if self.pass_mark(b':') {
             return Ok(());
         }
+        self.colon_anyhow()
+    }
+
+    fn colon_anyhow(&mut self) -> Result<()> {
         let found = self.peek()?;
         if found != Some(b':') {
             return Err(self.unexpected("`:`", found));
@@ -256,6 +264,25 @@ impl<R: Read> Json<R> {
             }
         }
         Ok(false)
+    }
+
+    /// Takes a number that is the token at hand, if it is what nearly all are: digits without a
+    /// sign, at hand together with what ends them. If not, nothing is taken.
+    #[inline(always)]
+    pub(super) fn digits(&mut self) -> Option<u64> {
+        let window = self.buffer[..self.end].get(self.position..)?;
+        let mut value = 0u64;
+        // Nineteen digits always fit.
+        for (len, &byte) in window.iter().take(20).enumerate() {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                let is_whole = len > 0 && !matches!(byte, b'.' | b'e' | b'E');
+                self.position += if is_whole { len } else { 0 };
+                return is_whole.then_some(value);
+            }
+            value = value.wrapping_mul(10).wrapping_add(digit.into());
+        }
+        None
     }
 
     /// Takes an integer that is the token at hand.

@@ -2,13 +2,18 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
+use std::thread;
 
 use criu_image::checkpoint::ImageName;
 use criu_image::kind::Entries;
+use criu_image::schema::MessageDescriptor;
 use criu_image::{ImageKind, ImageReader, ImageWriter};
 
 use super::{Check, Fault};
-use crate::json::{EncodeOptions, Style, decode_message, encode_message};
+use crate::json::{
+    DecodeError, EncodeError, EncodeOptions, Style, decode_message, encode_message,
+    encode_message_from,
+};
 
 impl Check<'_> {
     pub(super) fn images(&mut self, images: &[ImageName]) {
@@ -38,27 +43,11 @@ impl Check<'_> {
         let (kind, name) = (image.kind, &image.name);
         let mut reader = self.checkpoint.image_named(kind, name)?;
         let mut entries = 0;
-        let mut json = Vec::new();
-        let mut again = Vec::new();
+        let mut again = Again::default();
         while let Some(entry) = reader.next_entry()? {
             entries += 1;
-            json.clear();
-            again.clear();
             let (index, offset) = (entry.index, entry.offset);
-            let decoded = decode_message(entry.descriptor, entry.bytes, Style::Compact, &mut json);
-            let problem = match decoded {
-                Err(error) => Some(super::with_causes(&error)),
-                Ok(()) => {
-                    let options = EncodeOptions::default();
-                    match encode_message(entry.descriptor, &json, options, &mut again) {
-                        Err(error) => Some(format!("its JSON cannot be encoded: {error}")),
-                        Ok(()) if again != entry.bytes => {
-                            Some("it does not come back the same from JSON".to_owned())
-                        }
-                        Ok(()) => None,
-                    }
-                }
-            };
+            let problem = again.problem(entry.descriptor, entry.bytes);
             if let Some(problem) = problem {
                 self.push(Fault {
                     file: Some(name.clone()),
@@ -111,6 +100,73 @@ impl Check<'_> {
     }
 }
 
+/// Turns entries into JSON and back, in memory that it keeps from one to the next.
+#[derive(Default)]
+struct Again {
+    json: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
+impl Again {
+    /// Why an entry does not come back the same.
+    fn problem(&mut self, descriptor: &'static MessageDescriptor, entry: &[u8]) -> Option<String> {
+        self.json.clear();
+        self.bytes.clear();
+        // The text of an entry takes several times as much memory as the entry.
+        let gone_through = match entry.len() > LARGE_ENTRY {
+            true => self.by_pipe(descriptor, entry),
+            false => self.in_memory(descriptor, entry),
+        };
+        match gone_through {
+            Err(problem) => Some(problem),
+            Ok(()) if self.bytes != entry => {
+                Some("it does not come back the same from JSON".to_owned())
+            }
+            Ok(()) => None,
+        }
+    }
+
+    fn in_memory(
+        &mut self,
+        descriptor: &'static MessageDescriptor,
+        entry: &[u8],
+    ) -> Result<(), String> {
+        decode_message(descriptor, entry, Style::Compact, &mut self.json)
+            .map_err(|error| super::with_causes(&error))?;
+        encode_message(
+            descriptor,
+            &self.json,
+            EncodeOptions::default(),
+            &mut self.bytes,
+        )
+        .map_err(unreadable)
+    }
+
+    fn by_pipe(
+        &mut self,
+        descriptor: &'static MessageDescriptor,
+        entry: &[u8],
+    ) -> Result<(), String> {
+        let (from, to) = io::pipe().map_err(|error| format!("no pipe for its JSON: {error}"))?;
+        let (decoded, encoded) = thread::scope(|scope| {
+            let decoding = scope.spawn(|| decode_message(descriptor, entry, Style::Compact, to));
+            let options = EncodeOptions::default();
+            let encoded = encode_message_from(descriptor, from, options, &mut self.bytes);
+            (decoding.join(), encoded)
+        });
+        match decoded {
+            Err(panic) => std::panic::resume_unwind(panic),
+            // Without its reader the text cannot be written.
+            Ok(Ok(()) | Err(DecodeError::Write(_))) => encoded.map_err(unreadable),
+            Ok(Err(error)) => Err(super::with_causes(&error)),
+        }
+    }
+}
+
+fn unreadable(error: EncodeError) -> String {
+    format!("its JSON cannot be encoded: {error}")
+}
+
 fn copy<R: Read, W: Write>(
     reader: &mut ImageReader<R>,
     writer: &mut ImageWriter<W>,
@@ -143,5 +199,39 @@ impl Write for Comparison {
     }
 }
 
+/// Longest entry whose text is made in memory, in bytes. A thread and a pipe for each of many
+/// entries would take longer than the entries do.
+const LARGE_ENTRY: usize = 64 << 10;
+
 /// Bytes compared at a time.
 const PIECE: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use criu_image::message::{MmEntry, VmaEntry};
+    use criu_image::wire::Message;
+
+    use super::*;
+
+    #[test]
+    fn large_entries_are_judged_as_small_ones_are() {
+        let vma = VmaEntry {
+            start: 0x7f00_0000_0000,
+            ..VmaEntry::default()
+        };
+        let mut entry = MmEntry {
+            vmas: vec![vma; 20_000],
+            ..MmEntry::default()
+        }
+        .encode();
+        for is_whole in [true, false] {
+            let (mut large, mut small) = (Again::default(), Again::default());
+            let judgement = large.by_pipe(MmEntry::DESCRIPTOR, &entry);
+            assert_eq!(judgement, small.in_memory(MmEntry::DESCRIPTOR, &entry));
+            assert_eq!(judgement.is_ok(), is_whole, "{judgement:?}");
+            assert_eq!(large.bytes == entry, is_whole);
+            assert_eq!(large.problem(MmEntry::DESCRIPTOR, &entry), judgement.err());
+            entry.pop();
+        }
+    }
+}

@@ -91,16 +91,16 @@ pub fn decode<R: Read, W: Write>(
     Ok(kind)
 }
 
-/// Prints one encoded message as a JSON object, appended to `out`.
+/// Prints one encoded message as a JSON object to `out`.
 ///
 /// # Errors
 ///
-/// Fails when the message is malformed.
-pub fn decode_message(
+/// Fails when the message is malformed, or when the text cannot be written.
+pub fn decode_message<W: Write>(
     descriptor: &'static MessageDescriptor,
     bytes: &[u8],
     style: Style,
-    out: &mut Vec<u8>,
+    out: W,
 ) -> Result<(), DecodeError> {
     let mut text = Text::new(out, style);
     text.open(b'{');

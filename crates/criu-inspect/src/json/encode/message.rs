@@ -268,15 +268,26 @@ impl MessageEncoder {
         json.skip_value()
     }
 
+    #[inline(always)]
     fn field<R: Read>(
         &mut self,
         json: &mut Json<R>,
         field: &'static FieldDescriptor,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        if field.label != Label::Repeated {
-            return self.value(json, field, out);
+        match field.label {
+            Label::Repeated => self.list(json, field, out),
+            _ => self.value(json, field, out),
         }
+    }
+
+    #[inline(never)]
+    fn list<R: Read>(
+        &mut self,
+        json: &mut Json<R>,
+        field: &'static FieldDescriptor,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         json.open(b'[', "a list")?;
         let mut first = true;
         if field.packed {
@@ -305,7 +316,29 @@ impl MessageEncoder {
         Ok(())
     }
 
+    #[inline(always)]
     fn value<R: Read>(
+        &mut self,
+        json: &mut Json<R>,
+        field: &'static FieldDescriptor,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        match field.kind {
+            FieldKind::Message(_) | FieldKind::String | FieldKind::Bytes => {
+                self.counted(json, field, out)
+            }
+            ref kind => {
+                let number = self.number(json, field)?;
+                write_tag(field.number, form::number_wire_type(kind), out);
+                form::append_number(kind, number, out);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a value that has its length in front.
+    #[inline(never)]
+    fn counted<R: Read>(
         &mut self,
         json: &mut Json<R>,
         field: &'static FieldDescriptor,
@@ -334,35 +367,44 @@ impl MessageEncoder {
                 let name = self.socket_name(json.string_bytes()?);
                 write_counted(field, &name, out);
             }
-            FieldKind::Bytes => write_counted(field, &bytes(json)?, out),
-            ref kind => {
-                let number = self.number(json, field)?;
-                write_tag(field.number, form::number_wire_type(kind), out);
-                form::append_number(kind, number, out);
-            }
+            _ => write_counted(field, &bytes(json)?, out),
         }
         Ok(())
     }
 
     /// Takes a number, and returns it as it goes on the wire.
+    #[inline(always)]
     fn number<R: Read>(
         &mut self,
         json: &mut Json<R>,
         field: &'static FieldDescriptor,
     ) -> Result<u64> {
-        if let FieldKind::Bool = field.kind {
-            return boolean(json);
-        }
-        let integer = match json.shape()? {
-            Shape::Number => json.integer()?,
-            Shape::String => self.word(json, field)?,
-            found => return Err(wrong_type(json, "a number", found)),
+        let integer = match field.kind {
+            FieldKind::Bool => return boolean(json),
+            _ => match json.digits() {
+                Some(magnitude) => magnitude.into(),
+                None => self.integer(json, field)?,
+            },
         };
         wire_number(&field.kind, integer).ok_or_else(|| {
             json.error(EncodeErrorKind::OutOfRange {
                 kind: type_name(&field.kind),
             })
         })
+    }
+
+    /// Takes a number that is no plain row of digits.
+    #[inline(never)]
+    fn integer<R: Read>(
+        &mut self,
+        json: &mut Json<R>,
+        field: &'static FieldDescriptor,
+    ) -> Result<Integer> {
+        match json.shape()? {
+            Shape::Number => json.integer(),
+            Shape::String => self.word(json, field),
+            found => Err(wrong_type(json, "a number", found)),
+        }
     }
 
     fn word<R: Read>(
@@ -493,6 +535,7 @@ fn boolean<R: Read>(json: &mut Json<R>) -> Result<u64> {
 }
 
 /// The number as it goes on the wire, if it fits into the type.
+#[inline]
 fn wire_number(kind: &FieldKind, integer: Integer) -> Option<u64> {
     let Integer {
         negative,

@@ -128,15 +128,34 @@ pub fn encode_message(
     options: EncodeOptions,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    let mut json = Json::of_slice(json);
-    let mut encoder = MessageEncoder::new(options);
-    let mut encoded = Vec::new();
-    encoder
-        .whole(&mut json, descriptor, &mut encoded)
-        .map_err(|error| error.within(descriptor.name))?;
-    json.end()?;
-    out.extend_from_slice(&encoded);
-    Ok(())
+    encode_object(descriptor, Json::of_slice(json), options, out)
+}
+
+/// The same, with the text from any source.
+pub(crate) fn encode_message_from<R: Read>(
+    descriptor: &'static MessageDescriptor,
+    json: R,
+    options: EncodeOptions,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    encode_object(descriptor, Json::new(json), options, out)
+}
+
+fn encode_object<R: Read>(
+    descriptor: &'static MessageDescriptor,
+    mut json: Json<R>,
+    options: EncodeOptions,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let start = out.len();
+    let encoded = MessageEncoder::new(options)
+        .whole(&mut json, descriptor, out)
+        .map_err(|error| error.within(descriptor.name))
+        .and_then(|()| json.end());
+    if encoded.is_err() {
+        out.truncate(start);
+    }
+    encoded
 }
 
 /// What stands in the object beside the entries.
