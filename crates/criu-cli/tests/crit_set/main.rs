@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use criu_testkit::{CriuUnderTest, Scene, TempDir};
 
+mod restored;
+
 fn crit(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_crit"))
         .args(arguments)
