@@ -1,6 +1,6 @@
-//! Makes the image sets under `fixtures/`: `criu-testkit-fixtures [--chains] [--recode CRIT] DIRECTORY [SET...]`. Run by
-//! `cargo xtask fixtures`; with `--chains`, which makes chains of incremental dumps and nothing else, in a guest whose
-//! kernel tracks memory changes. With `--recode`, every image goes through JSON and back by that `crit` before anything
+//! Makes the image sets under `fixtures/`: `criu-testkit-fixtures [--guest] [--recode CRIT] DIRECTORY [SET...]`. Run by
+//! `cargo xtask fixtures`; with `--guest`, which makes the sets that take more of the kernel and nothing else, in a
+//! guest. With `--recode`, every image goes through JSON and back by that `crit` before anything
 //! is restored from it.
 //!
 //! Each set is the dump of one test process by a real CRIU, which is then also restored and asked whether it survived,
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use criu_testkit::{CriuUnderTest, TempDir, TestProcess, recode};
 
-use sets::{After, Dump, SETS, Set};
+use sets::{After, Dump, Kernel, SETS, Set};
 
 mod sets;
 
@@ -34,11 +34,11 @@ const LEFT_OUT: &[&str] = &[
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut rest = arguments.as_slice();
-    let (mut chains, mut crit) = (false, None);
+    let (mut kernel, mut crit) = (Kernel::Any, None);
     loop {
         rest = match rest {
-            [option, rest @ ..] if option == "--chains" => {
-                chains = true;
+            [option, rest @ ..] if option == "--guest" => {
+                kernel = Kernel::Guest;
                 rest
             }
             [option, program, rest @ ..] if option == "--recode" => {
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let Some((directory, wanted)) = rest.split_first() else {
         let _ = writeln!(
             io::stderr(),
-            "usage: criu-testkit-fixtures [--chains] [--recode CRIT] DIRECTORY [SET...]"
+            "usage: criu-testkit-fixtures [--guest] [--recode CRIT] DIRECTORY [SET...]"
         );
         return ExitCode::from(2);
     };
@@ -64,9 +64,7 @@ fn main() -> ExitCode {
             .iter()
             .filter(|set| wanted.is_empty() || wanted.iter().any(|name| name == set.name))
         {
-            if !set.series.contains(&series.as_str())
-                || matches!(set.dump, Dump::Chain(_)) != chains
-            {
+            if !set.series.contains(&series.as_str()) || set.kernel != kernel {
                 continue;
             }
             say(&format!("{series}/{}: {}", set.name, set.about));
