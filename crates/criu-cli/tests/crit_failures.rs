@@ -147,6 +147,16 @@ fn a_pages_file_that_is_none_is_not_called_missing() {
 }
 
 #[test]
+fn a_process_that_is_not_there_is_not_a_missing_image() {
+    let (plain, path) = (fixture("plain"), Path::new);
+    let mem = [path("mem"), &plain, path("--pid"), path("7")];
+    let told = fails(&crit(&mem));
+    assert!(told.contains("holds no process with the id 7"), "{told}");
+    let told = fails(&crit(&[&mem[..], &[path("--at"), path("0")]].concat()));
+    assert!(told.contains("holds no process with the id 7"), "{told}");
+}
+
+#[test]
 fn a_damaged_block_is_named_with_its_place() {
     let place = TempDir::new();
     let compressed = copied("plain-compressed", &place);
