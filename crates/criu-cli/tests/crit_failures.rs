@@ -107,6 +107,19 @@ fn a_full_disk_is_named_with_the_file_that_did_not_fit() {
 }
 
 #[test]
+fn a_link_that_leads_nowhere_stays_a_link() {
+    let place = TempDir::new();
+    let (link, out) = (place.join("link"), place.join("out"));
+    symlink("out", &link).expect("linked");
+    let inventory = fixture("plain/inventory.img");
+    let [decode, from, to] = ["decode", "-i", "-o"].map(Path::new);
+    let output = crit(&[decode, from, &inventory, to, &link]);
+    assert!(output.status.success());
+    assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+    assert!(fs::metadata(&out).expect("made").len() > 0);
+}
+
+#[test]
 fn a_flattened_checkpoint_has_the_images_that_were_links() {
     let place = TempDir::new();
     let chain = copied("incremental", &place);
