@@ -15,8 +15,8 @@ use crate::{oracle, packages, suite, tool};
 /// Sets of 4.3 that are kept once more, compressed: with pages that compress, pages that do not, and shared memory.
 const COMPRESSED: [&str; 3] = ["plain", "page-server", "descriptors"];
 
-/// Sets that take a kernel which tracks memory changes: the guest's.
-const CHAINS: [&str; 2] = ["incremental", "deduplicated"];
+/// Sets that take the guest's kernel, which tracks memory changes and has AppArmor.
+const OF_GUEST: [&str; 3] = ["incremental", "deduplicated", "apparmor"];
 
 /// `cargo xtask fixtures [SET...]`.
 pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
@@ -56,9 +56,9 @@ pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
     if arguments.is_empty()
         || arguments
             .iter()
-            .any(|wanted| CHAINS.contains(&wanted.as_str()))
+            .any(|wanted| OF_GUEST.contains(&wanted.as_str()))
     {
-        make_chains(&fixtures, &programs, &environment, arguments)?;
+        make_in_guest(&fixtures, &programs, &environment, arguments)?;
     }
     let mut make = Command::new(programs.join("criu-testkit-fixtures"));
     make.arg(&fixtures)
@@ -84,8 +84,8 @@ pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
     write_readme(&fixtures, &versions)
 }
 
-/// Makes the sets of [`CHAINS`] in the guest and fetches them from there.
-fn make_chains(
+/// Makes the sets of [`OF_GUEST`] in the guest and fetches them from there.
+fn make_in_guest(
     fixtures: &Path,
     programs: &Path,
     environment: &[(&str, PathBuf)],
@@ -105,11 +105,15 @@ fn make_chains(
         word(&visible),
         word(&made)
     );
+    // CRIU loads policies by a program of this package.
+    for programs in guest.programs_of("apparmor")? {
+        script.push_str(&format!("PATH={}:$PATH\n", word(&programs)));
+    }
     for (name, value) in environment {
         script.push_str(&format!("export {name}={}\n", word(value)));
     }
     script.push_str(&format!(
-        "{} --chains {}",
+        "{} --guest {}",
         word(&programs.join("criu-testkit-fixtures")),
         word(&made)
     ));
@@ -119,11 +123,15 @@ fn make_chains(
     let code = guest.run(&script, |line| println!("{line}"));
     let _ = fs::remove_dir_all(&visible);
     if code? != 0 {
-        return Err(Failure::new("the chains could not be made in the guest"));
+        return Err(Failure::new("the sets of the guest could not be made"));
     }
     for series in criu::SERIES {
-        let sets = fs::read_dir(made.join(series))
-            .doing(format_args!("the guest made no sets of {series}"))?;
+        let made = made.join(series);
+        // Of one series there may be nothing among those that were asked for.
+        if !made.exists() {
+            continue;
+        }
+        let sets = fs::read_dir(&made).doing(format_args!("cannot read {}", made.display()))?;
         for set in sets.flatten() {
             let place = fixtures.join(series).join(set.file_name());
             let _ = fs::remove_dir_all(&place);
@@ -181,11 +189,11 @@ fn write_readme(fixtures: &Path, versions: &[String]) -> Outcome<()> {
          CRIT 4.3 compressed (`crit compress --in-place`).\n\n\
          Nothing in them was changed, but for the names of the making machine's own control groups, which are \
          overwritten by the letter x.\n\n{sets}\n\
-         The chains stand beside each other: the dump NAME on the pre-dump NAME-2, that on NAME-1. They come from a \
-         guest with the distribution's kernel, as the other has no memory change tracking.\n\n\
-         Not here, as no kernel or build of CRIU at hand can make them: BPF maps and AppArmor (not built in), \
-         `binfmt-misc.img` (on kernels with binary formats per user namespace they are in `userns.img`), and the \
-         separate images that CRIU before 3.0 wrote.\n\n\
+         The chains stand beside each other: the dump NAME on the pre-dump NAME-2, that on NAME-1. They and \
+         apparmor come from a guest with the distribution's kernel, as the other neither tracks memory changes nor has \
+         AppArmor.\n\n\
+         Not here, as no build of CRIU at hand makes them: BPF maps (takes libbpf), `binfmt-misc.img` (4.3 has binary \
+         formats in `userns.img`, 4.2 takes an OpenVZ kernel), and the separate images that CRIU before 3.0 wrote.\n\n\
          `fuzz/TARGET` is of no CRIU and stays as it is: inputs that once broke a target of `cargo xtask fuzz`.\n",
         versions = versions.join(", "),
         machine = uname.machine().to_string_lossy(),

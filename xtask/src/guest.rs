@@ -117,6 +117,21 @@ impl Guest {
         Ok(guest)
     }
 
+    /// The directories of the programs in one of the distribution's packages, which is unpacked for the guest.
+    pub(crate) fn programs_of(&self, package: &str) -> Outcome<Vec<PathBuf>> {
+        let place = target_directory().join("guest");
+        let _lock = Lock::take(&place)?;
+        let tree = place.join(package);
+        if !tree.exists() {
+            let draft = place.join(format!(".draft.{}", std::process::id()));
+            let _ = fs::remove_dir_all(&draft);
+            distribution(&place)?.unpack_alone(package, &draft)?;
+            rename(&draft, &tree)?;
+        }
+        let places = ["sbin", "usr/sbin", "bin", "usr/bin"].map(|name| tree.join(name));
+        Ok(places.into_iter().filter(|place| place.exists()).collect())
+    }
+
     /// The directory the guest can write to.
     pub(crate) fn shared(&self) -> &Path {
         &self.shared
@@ -230,14 +245,20 @@ fn watch(pid: u32, deadline: Instant) -> std::sync::mpsc::Sender<()> {
     sender
 }
 
-/// Fetches the distribution's kernel and a busybox that needs no libraries; nothing is installed.
-fn unpack(place: &Path) -> Outcome<()> {
+/// The packages of this machine's own suite.
+fn distribution(place: &Path) -> Outcome<PrivateApt> {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let suite = os_release_field(&release, "VERSION_CODENAME")
         .ok_or_else(|| Failure::new("/etc/os-release does not name this machine's suite"))?;
     let mut apt = PrivateApt::create(&place.join("apt"), Source::of_distribution()?)?;
-    println!("fetching the kernel of {suite} for the guest");
+    println!("fetching packages of {suite} for the guest");
     apt.update(&[&suite])?;
+    Ok(apt)
+}
+
+/// Fetches the distribution's kernel and a busybox that needs no libraries; nothing is installed.
+fn unpack(place: &Path) -> Outcome<()> {
+    let apt = distribution(place)?;
     let draft = place.join(format!(".draft.{}", std::process::id()));
     let _ = fs::remove_dir_all(&draft);
     let made = fill(&apt, &draft, &place.join("boot"));

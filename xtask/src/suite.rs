@@ -88,6 +88,11 @@ const GUEST_TESTS: &[GuestTest] = &[
         filter: "pre_dump",
     },
     GuestTest {
+        package: "criu-cli",
+        name: "crit_restore",
+        filter: "a_chain",
+    },
+    GuestTest {
         package: "criu-migrate",
         name: "real",
         filter: "pre_copy",

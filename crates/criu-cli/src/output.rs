@@ -1,6 +1,8 @@
 //! What both commands print alike: errors, colours and tables.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 
 /// When to use colour (`--color`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -70,6 +72,12 @@ pub(crate) fn write_stdout(text: &str) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         written => written,
     }
+}
+
+/// A path for JSON, which has no bytes that are not UTF-8: they become U+FFFD. (A `Path` itself cannot be serialised then,
+/// and `json!` panics.)
+pub(crate) fn json_path(path: &Path) -> Cow<'_, str> {
+    path.to_string_lossy()
 }
 
 /// Makes text of untrusted origin safe to print on a terminal: control characters are escaped.

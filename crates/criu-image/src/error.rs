@@ -168,6 +168,13 @@ impl Error {
         self
     }
 
+    /// Notes the offset in the file, in bytes, unless one is noted.
+    #[must_use]
+    pub fn at_byte(mut self, offset: u64) -> Self {
+        self.0.place.offset.get_or_insert(offset);
+        self
+    }
+
     pub(crate) fn in_kind(mut self, kind: ImageKind) -> Self {
         self.0.place.kind.get_or_insert(kind);
         self

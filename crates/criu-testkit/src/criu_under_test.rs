@@ -103,6 +103,25 @@ impl CriuUnderTest {
         self.run("dump", images, &[&["-t", &pid], options].concat());
     }
 
+    /// Dumps the memory that changed, as a first round or after the one in `earlier`, which is a path as seen from
+    /// `images`. Takes a kernel that tracks memory changes.
+    ///
+    /// # Panics
+    ///
+    /// When that fails, with the end of CRIU's log.
+    #[track_caller]
+    pub fn pre_dump(&self, pid: u32, images: &Path, earlier: Option<&str>, options: &[&str]) {
+        let pid = pid.to_string();
+        let options = [&["-t", &pid, "--track-mem"], options].concat();
+        match earlier {
+            Some(earlier) => {
+                let options = [&options[..], &["--prev-images-dir", earlier]].concat();
+                self.run("pre-dump", images, &options);
+            }
+            None => self.run("pre-dump", images, &options),
+        }
+    }
+
     /// Restores detached by the program itself; gives the id of the restored root.
     ///
     /// # Panics

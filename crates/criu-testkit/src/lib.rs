@@ -1,7 +1,7 @@
 //! What the tests of this workspace share: real CRIUs, processes worth checkpointing, and a CRIU that misbehaves.
 //!
 //! * [`CriuUnderTest`]: the CRIUs that `cargo xtask criu` obtained, and [`skip!`] when there is none.
-//! * [`python_crit`]: the oracle of the JSON.
+//! * [`python_crit`]: the oracle of the JSON; [`recode`] sends all images of a dump through JSON and back.
 //! * [`Scene`] and [`TestProcess`]: a process with chosen resources that can say whether it survived.
 //! * [`FakeCriu`]: an executable that speaks CRIU's worker protocol by a script, right or wrong.
 //! * [`CertificateAuthority`]: certificates for both ends of a TLS connection.
@@ -20,6 +20,7 @@ mod fake_criu;
 mod network;
 mod process;
 mod python_crit;
+mod recode;
 mod reply;
 mod scene;
 mod skip;
@@ -36,6 +37,7 @@ pub use fake_criu::{FakeCriu, Step};
 pub use network::NetworkNamespace;
 pub use process::TestProcess;
 pub use python_crit::python_crit;
+pub use recode::recode;
 pub use reply::{Field, Message, fields};
 pub use scene::{Namespace, Scene};
 pub use skip::{Skip, record_skip};

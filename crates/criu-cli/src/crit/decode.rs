@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use criu_inspect::json::{self, DecodeOptions, Style};
+use criu_inspect::json::{self, DecodeError, DecodeOptions, Style};
 
 use super::input::Input;
 use super::problem::Problem;
@@ -47,7 +47,11 @@ pub(super) fn print(
     options: DecodeOptions,
 ) -> Result<(), Problem> {
     let mut image = input.image()?;
-    json::decode(&mut image, target.writer(), options)?;
+    json::decode(&mut image, target.writer(), options).map_err(|error| match error {
+        // The error does not know where to.
+        DecodeError::Write(source) => target.problem(source),
+        other => other.into(),
+    })?;
     if target.is_stdout() {
         target
             .writer()

@@ -1,9 +1,12 @@
 //! `crit encode`.
 
+use std::io;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use criu_inspect::json::{self, EncodeOptions, TaskStateWords, UnknownMembers};
+use criu_inspect::json::{
+    self, EncodeError, EncodeErrorKind, EncodeOptions, TaskStateWords, UnknownMembers,
+};
 
 use super::input::Input;
 use super::problem::Problem;
@@ -62,6 +65,24 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Problem> {
     let mut target = Target::open(arguments.output.as_deref())?;
     match json::encode(input.file(), target.writer(), options) {
         Ok(_) => target.finish(),
-        Err(error) => Err(input.problem(error)),
+        Err(error) => Err(match write_error(&error) {
+            Some(source) => target.problem(source),
+            None => input.problem(error),
+        }),
+    }
+}
+
+/// Why the image could not be written, if that is it. Nothing is wrong with the text then, which the error names.
+fn write_error(error: &EncodeError) -> Option<io::Error> {
+    let EncodeErrorKind::Write(error) = error.kind() else {
+        return None;
+    };
+    match error.reason() {
+        criu_image::ErrorKind::Io { source, .. } => Some(
+            source
+                .raw_os_error()
+                .map_or_else(|| source.kind().into(), io::Error::from_raw_os_error),
+        ),
+        _ => None,
     }
 }

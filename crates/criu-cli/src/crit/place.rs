@@ -46,6 +46,7 @@ impl Place {
             let space = memory.shared(id)?;
             return Ok(Subject::Shared { id, space });
         }
+        self.refuse_unknown(memory)?;
         let pid = match (self.pid, &tasks(memory.checkpoint())?[..]) {
             (Some(pid), _) | (None, &[pid]) => pid,
             (None, pids) => {
@@ -59,8 +60,23 @@ impl Place {
         Ok(Subject::Task(TaskMemory::open(memory, pid)?))
     }
 
+    /// Refuses a task that is not in the checkpoint, if that can be told. A pre-dump does not tell its tasks.
+    fn refuse_unknown(&self, memory: &Memory) -> Result<(), Problem> {
+        let Some(pid) = self.pid else { return Ok(()) };
+        let Ok(known) = memory.checkpoint().tasks() else {
+            return Ok(());
+        };
+        if known.find(pid).is_some() {
+            return Ok(());
+        }
+        let directory = self.directory.display();
+        let problem = format!("{directory} holds no process with the id {pid}");
+        Err(Problem::Refused(problem))
+    }
+
     /// The tasks that are asked for; none if it is a shared memory object.
     pub(super) fn pids(&self, memory: &Memory) -> Result<Vec<u32>, Problem> {
+        self.refuse_unknown(memory)?;
         match (self.pid, self.shared) {
             (Some(pid), _) => Ok(vec![pid]),
             (None, Some(_)) => Ok(Vec::new()),

@@ -146,8 +146,11 @@ impl Problem {
                 }
                 _ => None,
             },
-            Self::Rewrite { source, .. } => match **source {
-                rewrite::Error::BackupExists { .. } => {
+            Self::Rewrite { action, source, .. } => match (&**source, *action) {
+                (rewrite::Error::BackupExists { .. }, "change") => {
+                    Some("move the backups away, or leave out --backup to make none")
+                }
+                (rewrite::Error::BackupExists { .. }, _) => {
                     Some("move the backups away, or pass --in-place to make none")
                 }
                 _ => None,

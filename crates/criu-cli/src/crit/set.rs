@@ -1,8 +1,10 @@
 //! `crit set`.
 
 use std::io::stdout;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use criu_inspect::rewrite::{self, Backups, Edit, EditMode, EditOptions, Edited};
 use serde_json::json;
 
@@ -36,25 +38,25 @@ pub(super) struct Arguments {
     #[arg(value_name = "DIR")]
     directory: PathBuf,
     /// What to change
-    #[arg(value_name = "KEY=VALUE", required_unless_present = "short_forms")]
+    #[arg(value_name = "KEY=VALUE", value_parser = keyed(""), required_unless_present = "short_forms")]
     changes: Vec<Edit>,
     /// Addresses and ports of TCP sockets that listen (can be repeated)
-    #[arg(long, value_name = "FROM=TO", value_parser = keyed("tcp-listen"), group = "short_forms")]
+    #[arg(long, value_name = "FROM=TO", value_parser = keyed("tcp-listen:"), group = "short_forms")]
     tcp_listen: Vec<Edit>,
     /// Own addresses and ports of other TCP sockets (can be repeated)
-    #[arg(long, value_name = "FROM=TO", value_parser = keyed("tcp-local"), group = "short_forms")]
+    #[arg(long, value_name = "FROM=TO", value_parser = keyed("tcp-local:"), group = "short_forms")]
     tcp_local: Vec<Edit>,
     /// Whom TCP sockets are connected to (can be repeated)
-    #[arg(long, value_name = "FROM=TO", value_parser = keyed("tcp-remote"), group = "short_forms")]
+    #[arg(long, value_name = "FROM=TO", value_parser = keyed("tcp-remote:"), group = "short_forms")]
     tcp_remote: Vec<Edit>,
     /// Own addresses and ports of UDP sockets (can be repeated)
-    #[arg(long, value_name = "FROM=TO", value_parser = keyed("udp-local"), group = "short_forms")]
+    #[arg(long, value_name = "FROM=TO", value_parser = keyed("udp-local:"), group = "short_forms")]
     udp_local: Vec<Edit>,
     /// Whom UDP sockets are connected to (can be repeated)
-    #[arg(long, value_name = "FROM=TO", value_parser = keyed("udp-remote"), group = "short_forms")]
+    #[arg(long, value_name = "FROM=TO", value_parser = keyed("udp-remote:"), group = "short_forms")]
     udp_remote: Vec<Edit>,
     /// First components of paths (can be repeated)
-    #[arg(long, value_name = "OLD=NEW", value_parser = keyed("path"), group = "short_forms")]
+    #[arg(long, value_name = "OLD=NEW", value_parser = keyed("path:"), group = "short_forms")]
     path: Vec<Edit>,
     /// Only show what would change
     #[arg(short = 'n', long)]
@@ -67,11 +69,11 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Reads the rest of a change whose key is given.
-fn keyed(
-    key: &'static str,
-) -> impl Fn(&str) -> Result<Edit, rewrite::InvalidEdit> + Clone + Send + Sync + 'static {
-    move |rest| format!("{key}:{rest}").parse()
+/// Reads a change whose beginning is given.
+fn keyed(beginning: &'static str) -> impl TypedValueParser<Value = Edit> {
+    // Paths need not be UTF-8.
+    OsStringValueParser::new()
+        .try_map(move |rest| Edit::from_bytes(&[beginning.as_bytes(), rest.as_bytes()].concat()))
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Problem> {

@@ -98,7 +98,14 @@ fn draft(path: &Path) -> io::Result<Sink> {
             (fs::canonicalize(path)?, Some(there))
         }
         Ok(_) => return Ok(Sink::Special(File::options().write(true).open(path)?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (path.to_owned(), None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let place = match fs::read_link(path) {
+                // The link stays here too, and what it points to is made.
+                Ok(to) => path.with_file_name(to),
+                Err(_) => path.to_owned(),
+            };
+            (place, None)
+        }
         Err(error) => return Err(error),
     };
     let directory = match place.parent() {

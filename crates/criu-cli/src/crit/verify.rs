@@ -12,7 +12,7 @@ use serde_json::json;
 use super::problem::Problem;
 use super::progress::Progress;
 use super::size::ByteSize;
-use crate::output::{Color, Tone, visible, write_stdout};
+use crate::output::{Color, Tone, json_path, visible, write_stdout};
 
 /// Check that checkpoints are whole
 ///
@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Problem> {
                 let verification = verify(&checkpoint, &progress);
                 is_sound &= verification.is_sound();
                 values.push(json!({
-                    "directory": directory,
+                    "directory": json_path(directory),
                     "sound": verification.is_sound(),
                     "checkpoints": verification.checkpoints,
                 }));
@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Problem> {
                 is_sound = false;
                 let problem = error.to_string();
                 values.push(json!({
-                    "directory": directory, "sound": false, "error": problem,
+                    "directory": json_path(directory), "sound": false, "error": problem,
                 }));
                 format!("{}\n", Tone::Bad.paint(&visible(&problem), colored))
             }

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Global;
 use super::arguments::SettingsArguments;
 use super::report::{Problem, result};
+use crate::output::json_path;
 
 /// Record or compare processor features
 #[derive(Debug, Subcommand)]
@@ -46,7 +47,7 @@ pub(super) fn run(global: &Global, verb: &Verb) -> Result<ExitCode, Problem> {
                     format!("recording processor features in {directory}"),
                 )
             })?;
-            let value = json!({ "recorded": arguments.images_dir.join("cpuinfo.img") });
+            let value = json!({ "recorded": json_path(&arguments.images_dir.join("cpuinfo.img")) });
             result(global, &value, || {
                 format!("recorded in {directory}/cpuinfo.img\n")
             })?;

@@ -20,6 +20,7 @@ use super::arguments::{
 use super::interrupt::{CalledOff, CommandHooks, Interrupt};
 use super::report::{Problem, dump_statistics_json, dump_statistics_text, result};
 use super::script::Scripts;
+use crate::output::json_path;
 
 /// Freeze a process and its children into image files
 #[derive(Debug, clap::Args)]
@@ -119,7 +120,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     let statistics = dumped.statistics.as_ref();
     let value = json!({
         "pid": pid,
-        "images": images,
+        "images": json_path(images),
         "process": match dump.then {
             FinalState::Running => "running",
             FinalState::Stopped => "stopped",

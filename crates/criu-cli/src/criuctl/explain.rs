@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Global;
 use super::report::{Problem, diagnosis_json, result};
+use crate::output::json_path;
 
 /// Names CRIU, container engines and this toolkit give to CRIU's log, likeliest first.
 const LOG_NAMES: [&str; 7] = [
@@ -42,9 +43,12 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     let log = Log::read(source, Limits::default())
         .map_err(Problem::io(format!("read {}", path.display())))?;
     let verdict = diagnose(&log);
+    let shown = json_path(&path);
     let value = match &verdict {
-        Verdict::Failure(diagnosis) => json!({ "log": path, "failure": diagnosis_json(diagnosis) }),
-        _ => json!({ "log": path, "failure": null, "note": verdict.to_string() }),
+        Verdict::Failure(diagnosis) => {
+            json!({ "log": shown, "failure": diagnosis_json(diagnosis) })
+        }
+        _ => json!({ "log": shown, "failure": null, "note": verdict.to_string() }),
     };
     result(global, &value, || format!("{verdict}\n"))?;
     Ok(match verdict {

@@ -10,6 +10,7 @@ use super::Global;
 use super::arguments::{ImageIoWord, SettingsArguments, TlsArguments};
 use super::dump::make_directory;
 use super::report::{Problem, result};
+use crate::output::json_path;
 
 /// Receive the pages of a dump elsewhere
 #[derive(Debug, clap::Args)]
@@ -57,7 +58,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     make_directory(images)?;
     let tried = || format!("serving pages into {}", images.display());
     let announce = |pid: Option<i32>, port: u16| {
-        let value = json!({ "pid": pid, "port": port, "images": images });
+        let value = json!({ "pid": pid, "port": port, "images": json_path(images) });
         result(global, &value, || {
             let name = pid.map(|pid| format!(" {pid}")).unwrap_or_default();
             format!("page server{name} listens on port {port}\n")

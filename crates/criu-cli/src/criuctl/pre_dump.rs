@@ -16,6 +16,7 @@ use super::arguments::{
 };
 use super::dump::{Contents, make_directory};
 use super::report::{Problem, dump_statistics_json, dump_statistics_text, result};
+use crate::output::json_path;
 
 /// Copy the memory of a process that goes on running, so that a later dump is shorter
 #[derive(Debug, clap::Args)]
@@ -100,7 +101,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
 
     let statistics = done.statistics.as_ref();
     let value = json!({
-        "pid": pid, "images": images, "statistics": statistics.map(dump_statistics_json),
+        "pid": pid, "images": json_path(images), "statistics": statistics.map(dump_statistics_json),
     });
     result(global, &value, || {
         let counted =

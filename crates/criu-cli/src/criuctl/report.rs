@@ -9,7 +9,7 @@ use criu::{DumpStats, Error, Failure, RestoreStats};
 use serde_json::{Value, json};
 
 use super::Global;
-use crate::output::{Tone, visible, write_stdout};
+use crate::output::{Tone, json_path, visible, write_stdout};
 
 /// Why a verb did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -239,7 +239,12 @@ fn as_json(problem: &Problem) -> Value {
             .target
             .map(|(pid, state)| json!({ "pid": pid, "state": state.to_string() }))
     );
-    value["log"] = json!(failure.log.as_ref().and_then(|report| report.path.as_ref()));
+    value["log"] = json!(
+        failure
+            .log
+            .as_ref()
+            .and_then(|report| report.path.as_deref().map(json_path))
+    );
     value["diagnosis"] = json!(failure.diagnosis.as_ref().map(diagnosis_json));
     value
 }

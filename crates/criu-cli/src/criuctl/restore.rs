@@ -19,6 +19,7 @@ use super::interrupt::{CommandHooks, Interrupt};
 use super::outside::OutsideArguments;
 use super::report::{Problem, milliseconds, restore_statistics_json, result};
 use super::script::Scripts;
+use crate::output::json_path;
 
 /// Bring processes back from image files
 #[derive(Debug, clap::Args)]
@@ -106,7 +107,7 @@ pub(super) fn run(global: &Global, arguments: Arguments) -> Result<ExitCode, Pro
         let statistics = restored.statistics.as_ref();
         let value = json!({
             "pid": restored.pid,
-            "images": arguments.images_dir,
+            "images": json_path(&arguments.images_dir),
             "statistics": statistics.map(restore_statistics_json),
         });
         result(global, &value, || {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::Global;
 use super::report::{Problem, result};
+use crate::output::json_path;
 
 pub(super) fn run(global: &Global) -> Result<ExitCode, Problem> {
     let criu = global.criu()?;
@@ -16,7 +17,7 @@ pub(super) fn run(global: &Global) -> Result<ExitCode, Problem> {
             "version": version.to_string(),
             "integer": version.as_integer(),
             "git_id": version.git_id,
-            "path": criu.binary(),
+            "path": criu.binary().map(json_path),
         },
     });
     result(global, &value, || {

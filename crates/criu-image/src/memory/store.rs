@@ -206,7 +206,7 @@ impl PageStore {
             .resize(usize::try_from(block.len).unwrap_or(0), 0);
         self.fetch_stored(level, block.position, &mut cache.stored)?;
         block::decode(&cache.stored, &mut cache.decoded)
-            .map_err(|error| error.in_file(&here.pages_path))?;
+            .map_err(|error| error.in_file(&here.pages_path).at_byte(block.position))?;
         cache.key = Some(key);
         Ok(block)
     }

@@ -48,7 +48,7 @@ pub fn decompress(
         let pages = transaction.stage(&file.pages_name)?;
         let map = transaction.stage(&file.name)?;
         let (mut reader, mut writer) = file.open_anew(&checkpoint, &map)?;
-        let mut expander = Expander::new(page_size, file.open_pages()?, monitor);
+        let mut expander = Expander::new(page_size, file.open_pages()?, pages.path(), monitor);
         let mut output = SparseWriter::new(pages.file());
         let mut page_count = 0;
         while let Some((index, mut entry)) = pagemap::next(&mut reader)? {
@@ -105,6 +105,8 @@ pub(super) struct Expander<'a> {
     pub(super) input: PagesInput<'a>,
     stored: Vec<u8>,
     plain: Vec<u8>,
+    /// The file that is written.
+    to: &'a Path,
     monitor: &'a dyn Monitor,
 }
 
@@ -112,6 +114,7 @@ impl<'a> Expander<'a> {
     pub(super) fn new(
         page_size: PageSize,
         input: PagesInput<'a>,
+        to: &'a Path,
         monitor: &'a dyn Monitor,
     ) -> Self {
         Self {
@@ -119,6 +122,7 @@ impl<'a> Expander<'a> {
             input,
             stored: Vec::new(),
             plain: Vec::new(),
+            to,
             monitor,
         }
     }
@@ -134,7 +138,7 @@ impl<'a> Expander<'a> {
         if extent.flags & PE_PAYLOAD_ALIGNED != 0 {
             self.input.align(self.page_size);
         }
-        let failed = || Error::io("write", &file.pages_path);
+        let failed = || Error::io("write", self.to);
         let (block_len, sizes) = match &entry.blocks {
             Some(blocks) => (
                 u64::from(blocks.pages_per_block) * self.page_size.bytes(),
@@ -159,6 +163,7 @@ impl<'a> Expander<'a> {
                 continue;
             }
             self.stored.resize(stored_len, 0);
+            let at = self.input.position;
             self.input.take(&mut self.stored)?;
             if stored_len == plain_len {
                 output.write(&self.stored).map_err(failed())?;
@@ -166,7 +171,7 @@ impl<'a> Expander<'a> {
             }
             self.plain.resize(plain_len, 0);
             block::decode(&self.stored, &mut self.plain)
-                .map_err(|error| error.in_file(&file.pages_path))?;
+                .map_err(|error| error.in_file(&file.pages_path).at_byte(at))?;
             output.write(&self.plain).map_err(failed())?;
         }
         Ok(())

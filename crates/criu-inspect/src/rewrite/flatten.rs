@@ -83,6 +83,7 @@ pub fn flatten_into(
     let mut target = NewDirectory {
         from: checkpoint.source().location().to_owned(),
         to: staging.path().to_owned(),
+        new: new.to_owned(),
         written: Vec::new(),
     };
     let outcome = rewrite(&checkpoint, &mut target, options, monitor)?;
@@ -90,10 +91,14 @@ pub fn flatten_into(
         if monitor.is_stopped() {
             return Err(Error::Interrupted);
         }
+        if name == PARENT || name.ends_with(BACKUP) || target.written.contains(&name) {
+            continue;
+        }
         let from = target.from.join(&name);
-        let is_file = fs::symlink_metadata(&from).is_ok_and(|file| file.is_file());
-        if is_file && !name.ends_with(BACKUP) && !target.written.contains(&name) {
-            fs::copy(&from, target.to.join(&name)).map_err(Error::io("copy", &from))?;
+        let failed = || Error::io("copy", &from);
+        // What is a link to an image here shall be an image there.
+        if fs::metadata(&from).map_err(failed())?.is_file() {
+            fs::copy(&from, target.to.join(&name)).map_err(failed())?;
         }
     }
     let mode = fs::metadata(&target.from).map_err(Error::io("open", &target.from))?;
@@ -137,18 +142,20 @@ impl Target for InPlace {
 
 struct NewDirectory {
     from: PathBuf,
+    /// What it is called until it is complete.
     to: PathBuf,
+    new: PathBuf,
     written: Vec<String>,
 }
 
 impl Target for NewDirectory {
     fn stage(&self, name: &str) -> Result<StagedFile> {
-        StagedFile::create(&self.to, name, self.from.join(name))
+        StagedFile::create(&self.to, self.new.join(name), self.from.join(name))
     }
 
     fn accept(&mut self, name: &str, staged: StagedFile) -> Result<()> {
         let (path, file) = staged.seal()?;
-        file.persist(&path)
+        file.persist(self.to.join(name))
             .map_err(|error| Error::io("create", &path)(error.error))?;
         self.written.push(name.to_owned());
         Ok(())
@@ -217,7 +224,12 @@ struct Flattener<'a> {
 impl Flattener<'_> {
     fn run(&self, map: &StagedFile, pages: &StagedFile) -> Result<RewrittenPagemap> {
         let (mut reader, mut writer) = self.file.open_anew(self.checkpoint, map)?;
-        let mut expander = Expander::new(self.page_size, self.file.open_pages()?, self.monitor);
+        let mut expander = Expander::new(
+            self.page_size,
+            self.file.open_pages()?,
+            pages.path(),
+            self.monitor,
+        );
         let mut output = SparseWriter::new(pages.file());
         let space = if self.file.has_parent_entries {
             Some(self.memory.pagemap(self.file.kind, self.file.id)?)
@@ -252,7 +264,7 @@ impl Flattener<'_> {
                 next = span.end;
                 let flags = match span.content {
                     Content::Stored { .. } | Content::Compressed { .. } => {
-                        self.copy(memory, span, &mut output)?;
+                        self.copy(memory, span, &mut output, pages.path())?;
                         rewritten.pages += span.byte_len() / self.page_size.bytes();
                         rewritten.bytes_read += span.byte_len();
                         PE_PRESENT | (extent.flags & PE_LAZY)
@@ -286,6 +298,7 @@ impl Flattener<'_> {
         memory: &mut criu_image::memory::MemoryReader<'_>,
         span: Span,
         output: &mut SparseWriter<'_>,
+        to: &Path,
     ) -> Result<()> {
         self.monitor.expect(span.byte_len());
         let mut buffer = vec![0; COPY_LEN];
@@ -301,7 +314,7 @@ impl Flattener<'_> {
             }
             output
                 .write(&buffer[..count])
-                .map_err(Error::io("write", &self.file.pages_path))?;
+                .map_err(Error::io("write", to))?;
             self.monitor.advance(count as u64);
             at += count as u64;
         }

@@ -53,7 +53,7 @@ pub struct RewrittenPagemap {
 #[non_exhaustive]
 pub enum Error {
     /// An image is damaged or cannot be read.
-    #[error("{0}")]
+    #[error(transparent)]
     Image(criu_image::Error),
     /// Reading or writing failed.
     #[error("{}: cannot {action}", path.display())]

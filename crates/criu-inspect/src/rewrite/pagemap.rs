@@ -1,7 +1,7 @@
 //! The pagemaps of a checkpoint, checked against their pages files before anything is written.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
@@ -144,7 +144,11 @@ impl PagemapFile {
         let pages_path = location.join(&pages_name);
         let pages_len = match fs::metadata(&pages_path) {
             Ok(metadata) if metadata.is_file() => metadata.len(),
-            _ => return Err(Error::unsuitable(path, format!("{pages_name} is missing"))),
+            Ok(_) => return Err(Error::unsuitable(pages_path, "not a regular file")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::unsuitable(path, format!("{pages_name} is missing")));
+            }
+            Err(error) => return Err(Error::io("open", pages_path)(error)),
         };
         let mut file = Self {
             kind,

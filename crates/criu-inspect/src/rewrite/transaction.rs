@@ -70,7 +70,8 @@ impl Transaction {
     ///
     /// Fails when there is no such regular file or none can be made beside it.
     pub fn stage(&self, name: &str) -> Result<StagedFile> {
-        StagedFile::create(&self.directory, name, self.directory.join(name))
+        let path = self.directory.join(name);
+        StagedFile::create(&self.directory, path.clone(), path)
     }
 
     /// Takes a finished file into the transaction.
@@ -177,14 +178,14 @@ impl Transaction {
 }
 
 impl StagedFile {
-    /// Begins a file in `directory` that shall be called `name`, with the owner, mode, times and
+    /// Begins a file in `directory` that shall be `path` in the end, with the owner, mode, times and
     /// attributes of `original`.
-    pub(super) fn create(directory: &Path, name: &str, original: PathBuf) -> Result<Self> {
+    pub(super) fn create(directory: &Path, path: PathBuf, original: PathBuf) -> Result<Self> {
         let metadata = fs::symlink_metadata(&original).map_err(Error::io("open", &original))?;
         if !metadata.is_file() {
             return Err(Error::unsuitable(original, "not a regular file"));
         }
-        let path = directory.join(name);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         let original = File::open(&original).map_err(Error::io("open", &original))?;
         let file = tempfile::Builder::new()
             .prefix(&format!(".{name}.crit-"))

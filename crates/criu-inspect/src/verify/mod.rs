@@ -14,10 +14,10 @@ mod pages;
 mod references;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use criu_image::{Checkpoint, ImageKind};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::Monitor;
 
@@ -34,6 +34,7 @@ pub struct Verification {
 #[non_exhaustive]
 pub struct Verified {
     /// Where it is.
+    #[serde(serialize_with = "text")]
     pub path: PathBuf,
     /// How many images were looked at.
     pub images: u64,
@@ -44,6 +45,11 @@ pub struct Verified {
     /// How many faults there are beyond those.
     #[serde(skip_serializing_if = "is_zero")]
     pub more_faults: u64,
+}
+
+/// Serialises a path, which need not be UTF-8; what is not becomes U+FFFD.
+fn text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 /// Something that is wrong.

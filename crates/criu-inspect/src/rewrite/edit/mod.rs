@@ -347,11 +347,17 @@ impl<'a> Editor<'a> {
 
     fn cores(&mut self) -> Result<()> {
         let edits = self.edits;
+        let mut named = HashSet::new();
         for (index, edit) in edits.iter().enumerate() {
             let Edit::Comm { task, to } = edit else {
                 continue;
             };
             let pid = self.pid(*task)?;
+            if !named.insert(pid) {
+                let directory = self.checkpoint.source().location();
+                let detail = format!("task {pid} is given two names");
+                return Err(Error::unsuitable(directory, detail));
+            }
             self.image(
                 ImageKind::Core,
                 pid.into(),

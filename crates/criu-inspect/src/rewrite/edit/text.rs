@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 
 use super::{Edit, End, Sockets, Task};
 
@@ -18,19 +18,19 @@ pub enum InvalidEdit {
     #[error("unknown key {key:?}")]
     UnknownKey {
         /// The key.
-        key: String,
+        key: BString,
     },
     /// It is not `KEY=VALUE`.
     #[error("{text:?} is not KEY=VALUE")]
     NotAssignment {
         /// The text.
-        text: String,
+        text: BString,
     },
     /// The value, or what is to be replaced, cannot be one.
     #[error("{value:?} {problem}")]
     Value {
         /// The value.
-        value: String,
+        value: BString,
         /// Why it cannot be.
         problem: &'static str,
     },
@@ -41,7 +41,7 @@ impl FromStr for End {
 
     fn from_str(text: &str) -> Result<Self> {
         let invalid = || InvalidEdit::Value {
-            value: text.to_owned(),
+            value: text.into(),
             problem: "is no port, address, or address:port",
         };
         if let Ok(port) = text.parse() {
@@ -76,37 +76,38 @@ impl fmt::Display for End {
     }
 }
 
-/// Reads `hostname=NAME`, `domainname=NAME`, `comm[:PID]=NAME`, `cwd[:PID]=PATH`,
-/// `root[:PID]=PATH`, `path:OLD=NEW`, and for sockets `tcp-listen:FROM=TO` and the like.
-impl FromStr for Edit {
-    type Err = InvalidEdit;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let not_assignment = || InvalidEdit::NotAssignment {
-            text: text.to_owned(),
-        };
-        let (key, value) = text.split_once('=').ok_or_else(not_assignment)?;
-        let (key, selector) = match key.split_once(':') {
+impl Edit {
+    /// Reads `hostname=NAME`, `domainname=NAME`, `comm[:PID]=NAME`, `cwd[:PID]=PATH`,
+    /// `root[:PID]=PATH`, `path:OLD=NEW`, and for sockets `tcp-listen:FROM=TO` and the like. Names
+    /// and paths need not be UTF-8.
+    ///
+    /// # Errors
+    ///
+    /// Fails for anything else.
+    pub fn from_bytes(text: &[u8]) -> Result<Self> {
+        let not_assignment = || InvalidEdit::NotAssignment { text: text.into() };
+        let (key, value) = text.split_once_str(b"=").ok_or_else(not_assignment)?;
+        let (key, selector) = match key.split_once_str(b":") {
             Some((key, selector)) => (key, Some(selector)),
             None => (key, None),
         };
         let sockets = match key {
-            "tcp-listen" => Some(Sockets::TcpListen),
-            "tcp-local" => Some(Sockets::TcpLocal),
-            "tcp-remote" => Some(Sockets::TcpRemote),
-            "udp-local" => Some(Sockets::UdpLocal),
-            "udp-remote" => Some(Sockets::UdpRemote),
+            b"tcp-listen" => Some(Sockets::TcpListen),
+            b"tcp-local" => Some(Sockets::TcpLocal),
+            b"tcp-remote" => Some(Sockets::TcpRemote),
+            b"udp-local" => Some(Sockets::UdpLocal),
+            b"udp-remote" => Some(Sockets::UdpRemote),
             _ => None,
         };
         if let Some(sockets) = sockets {
             let from = selector.ok_or_else(|| refuse(key, "needs what to replace: KEY:OLD=NEW"))?;
             return Ok(Self::Socket {
                 sockets,
-                from: from.parse()?,
-                to: value.parse()?,
+                from: end(from)?,
+                to: end(value)?,
             });
         }
-        if key == "path" {
+        if key == b"path" {
             let from =
                 selector.ok_or_else(|| refuse(key, "needs what to replace: path:OLD=NEW"))?;
             return Ok(Self::Path {
@@ -116,53 +117,67 @@ impl FromStr for Edit {
         }
         let task = match selector {
             None => Task::Only,
-            Some(pid) => Task::Pid(pid.parse().map_err(|_| refuse(pid, "is no pid"))?),
+            Some(pid) => Task::Pid(number(pid).ok_or_else(|| refuse(pid, "is no pid"))?),
         };
         let of_task = match key {
-            "cwd" => Self::WorkingDirectory {
+            b"cwd" => Self::WorkingDirectory {
                 task,
                 to: path(value)?,
             },
-            "root" => Self::Root {
+            b"root" => Self::Root {
                 task,
                 to: path(value)?,
             },
-            "comm" => Self::Comm {
+            b"comm" => Self::Comm {
                 task,
                 to: name(value, COMM_LIMIT)?,
             },
-            "hostname" if selector.is_none() => Self::HostName(name(value, UTS_LIMIT)?),
-            "domainname" if selector.is_none() => Self::DomainName(name(value, UTS_LIMIT)?),
-            _ => {
-                return Err(InvalidEdit::UnknownKey {
-                    key: key.to_owned(),
-                });
-            }
+            b"hostname" if selector.is_none() => Self::HostName(name(value, UTS_LIMIT)?),
+            b"domainname" if selector.is_none() => Self::DomainName(name(value, UTS_LIMIT)?),
+            _ => return Err(InvalidEdit::UnknownKey { key: key.into() }),
         };
         Ok(of_task)
     }
 }
 
-fn refuse(value: &str, problem: &'static str) -> InvalidEdit {
+/// As [`Edit::from_bytes`].
+impl FromStr for Edit {
+    type Err = InvalidEdit;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::from_bytes(text.as_bytes())
+    }
+}
+
+fn refuse(value: &[u8], problem: &'static str) -> InvalidEdit {
     InvalidEdit::Value {
-        value: value.to_owned(),
+        value: value.into(),
         problem,
     }
 }
 
-fn path(text: &str) -> Result<BString> {
+fn number(text: &[u8]) -> Option<u32> {
+    text.to_str().ok()?.parse().ok()
+}
+
+fn end(text: &[u8]) -> Result<End> {
+    // What is not UTF-8 is no end either way, and is refused as such.
+    text.to_str_lossy().parse()
+}
+
+fn path(text: &[u8]) -> Result<BString> {
     match text {
-        _ if !text.starts_with('/') => Err(refuse(text, "is no absolute path")),
-        _ if text.contains('\0') => Err(refuse(text, "holds a zero byte")),
+        _ if !text.starts_with(b"/") => Err(refuse(text, "is no absolute path")),
+        _ if text.contains(&0) => Err(refuse(text, "holds a zero byte")),
         _ if text.len() >= PATH_LIMIT => Err(refuse(text, "is longer than paths can be")),
         _ => Ok(text.into()),
     }
 }
 
-fn name(text: &str, limit: usize) -> Result<BString> {
+fn name(text: &[u8], limit: usize) -> Result<BString> {
     match text {
-        "" => Err(refuse(text, "is no name")),
-        _ if text.contains('\0') => Err(refuse(text, "holds a zero byte")),
+        b"" => Err(refuse(text, "is no name")),
+        _ if text.contains(&0) => Err(refuse(text, "holds a zero byte")),
         _ if text.len() > limit => Err(refuse(text, "is longer than the kernel takes it")),
         _ => Ok(text.into()),
     }
@@ -239,8 +254,19 @@ mod tests {
             "comm:x=y",
             "hostname=",
             "path:/a=b",
+            "comm:+7=y\0",
         ] {
             assert!(text.parse::<Edit>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn paths_need_not_be_utf_8() {
+        let Ok(Edit::Path { from, to }) = Edit::from_bytes(b"path:/\xff=/a\xfe") else {
+            panic!("an edit");
+        };
+        assert_eq!((from, to), (b"/\xff".into(), b"/a\xfe".into()));
+        let error = Edit::from_bytes(b"cwd=\xff").expect_err("no path");
+        assert_eq!(error.to_string(), r#""\xff" is no absolute path"#);
     }
 }

@@ -1,6 +1,6 @@
-//! Makes the image sets under `fixtures/`: `criu-testkit-fixtures [--chains] [--recode CRIT] DIRECTORY [SET...]`. Run by
-//! `cargo xtask fixtures`; with `--chains`, which makes chains of incremental dumps and nothing else, in a guest whose
-//! kernel tracks memory changes. With `--recode`, every image goes through JSON and back by that `crit` before anything
+//! Makes the image sets under `fixtures/`: `criu-testkit-fixtures [--guest] [--recode CRIT] DIRECTORY [SET...]`. Run by
+//! `cargo xtask fixtures`; with `--guest`, which makes the sets that take more of the kernel and nothing else, in a
+//! guest. With `--recode`, every image goes through JSON and back by that `crit` before anything
 //! is restored from it.
 //!
 //! Each set is the dump of one test process by a real CRIU, which is then also restored and asked whether it survived,
@@ -14,15 +14,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use criu_testkit::{CriuUnderTest, TempDir, TestProcess};
+use criu_testkit::{CriuUnderTest, TempDir, TestProcess, recode};
 
-use sets::{After, Dump, SETS, Set};
+use sets::{After, Dump, Kernel, SETS, Set};
 
 mod sets;
 
 /// Files of a dump that are no images, or tell only of the run.
 const LEFT_OUT: &[&str] = &[
     "dump.log",
+    "pre-dump.log",
     "restore.log",
     "restored.pid",
     "server.log",
@@ -33,11 +34,11 @@ const LEFT_OUT: &[&str] = &[
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut rest = arguments.as_slice();
-    let (mut chains, mut crit) = (false, None);
+    let (mut kernel, mut crit) = (Kernel::Any, None);
     loop {
         rest = match rest {
-            [option, rest @ ..] if option == "--chains" => {
-                chains = true;
+            [option, rest @ ..] if option == "--guest" => {
+                kernel = Kernel::Guest;
                 rest
             }
             [option, program, rest @ ..] if option == "--recode" => {
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
     let Some((directory, wanted)) = rest.split_first() else {
         let _ = writeln!(
             io::stderr(),
-            "usage: criu-testkit-fixtures [--chains] [--recode CRIT] DIRECTORY [SET...]"
+            "usage: criu-testkit-fixtures [--guest] [--recode CRIT] DIRECTORY [SET...]"
         );
         return ExitCode::from(2);
     };
@@ -63,9 +64,7 @@ fn main() -> ExitCode {
             .iter()
             .filter(|set| wanted.is_empty() || wanted.iter().any(|name| name == set.name))
         {
-            if !set.series.contains(&series.as_str())
-                || matches!(set.dump, Dump::Chain(_)) != chains
-            {
+            if !set.series.contains(&series.as_str()) || set.kernel != kernel {
                 continue;
             }
             say(&format!("{series}/{}: {}", set.name, set.about));
@@ -161,88 +160,20 @@ fn make(criu: &CriuUnderTest, set: &Set, place: &Path, crit: Option<&Path>) {
     }
 }
 
-/// Puts in the place of every image what `crit` makes of its JSON text, compact and indented in turns.
-fn recode(crit: &Path, images: &Path) {
-    let names = fs::read_dir(images).and_then(|entries| {
-        let names = entries.map(|entry| Ok(entry?.path()));
-        names.collect::<io::Result<Vec<PathBuf>>>()
-    });
-    let names = names.unwrap_or_else(|error| panic!("cannot list the images: {error}"));
-    let mut count = 0;
-    for image in names.iter().filter(|name| name.is_file()) {
-        let run = |arguments: &[&str]| {
-            let output = Command::new(crit)
-                .args(arguments)
-                .stdin(Stdio::null())
-                .output();
-            output.unwrap_or_else(|error| panic!("cannot run {}: {error}", crit.display()))
-        };
-        let (text, again) = (images.join("text.json"), images.join("again.img"));
-        let paths = [image, &text, &again].map(|path| path.display().to_string());
-        let [image_path, text_path, again_path] = paths.each_ref().map(String::as_str);
-        let mut arguments = vec!["decode", "-i", image_path, "-o", text_path];
-        if count % 2 == 1 {
-            arguments.push("--pretty");
-        }
-        let decoded = run(&arguments);
-        if !decoded.status.success() {
-            // Pages, and the output of other programs.
-            let is_raw = String::from_utf8_lossy(&decoded.stderr).contains("Unknown magic");
-            let is_short = fs::metadata(image).is_ok_and(|image| image.len() < 4);
-            let is_log = LEFT_OUT.iter().any(|name| image.ends_with(name));
-            assert!(
-                is_raw || is_short || is_log,
-                "{image_path}: {}",
-                String::from_utf8_lossy(&decoded.stderr)
-            );
-            continue;
-        }
-        let encoded = run(&["encode", "-i", text_path, "-o", again_path]);
-        assert!(
-            encoded.status.success(),
-            "{image_path}: {}",
-            String::from_utf8_lossy(&encoded.stderr)
-        );
-        let replaced = fs::remove_file(&text).and_then(|()| fs::rename(&again, image));
-        replaced.unwrap_or_else(|error| panic!("cannot replace {image_path}: {error}"));
-        count += 1;
-    }
-    assert!(count > 1, "{count} images in {}", images.display());
-}
-
 /// With a pre-dump into every directory but the last.
 fn dump_in_rounds(criu: &CriuUnderTest, pid: u32, rounds: &[PathBuf], options: &[&str]) {
     let mut earlier: Option<String> = None;
     for (index, images) in rounds.iter().enumerate() {
-        let parent: Vec<&str> = earlier
-            .as_deref()
-            .map(|earlier| vec!["--prev-images-dir", earlier])
-            .unwrap_or_default();
-        let options = [&["--track-mem"], options, parent.as_slice()].concat();
         if index + 1 < rounds.len() {
-            let status = criu
-                .command()
-                .args([
-                    "pre-dump",
-                    "-o",
-                    "dump.log",
-                    "-v4",
-                    "-t",
-                    &pid.to_string(),
-                    "-D",
-                ])
-                .arg(images)
-                .args(options)
-                .status();
-            let log = fs::read_to_string(images.join("dump.log")).unwrap_or_default();
-            assert!(
-                status.is_ok_and(|status| status.success()),
-                "criu pre-dump failed:\n{log}"
-            );
+            criu.pre_dump(pid, images, earlier.as_deref(), options);
             // For pages to change.
             std::thread::sleep(Duration::from_millis(200));
         } else {
-            criu.dump(pid, images, &options);
+            let parent: Vec<&str> = earlier
+                .as_deref()
+                .map(|earlier| vec!["--prev-images-dir", earlier])
+                .unwrap_or_default();
+            criu.dump(pid, images, &[&["--track-mem"], options, &parent].concat());
         }
         earlier = images
             .file_name()

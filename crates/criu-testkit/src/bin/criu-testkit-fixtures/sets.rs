@@ -17,6 +17,7 @@ pub(crate) struct Set {
     pub(crate) own_options: fn(u32) -> Vec<String>,
     pub(crate) restore_options: &'static [&'static str],
     pub(crate) dump: Dump,
+    pub(crate) kernel: Kernel,
     pub(crate) after: After,
     pub(crate) cpuinfo: bool,
     pub(crate) on_terminal: bool,
@@ -43,8 +44,16 @@ pub(crate) enum Dump {
     Plain,
     ToPageServer,
     Lazy,
-    /// Two pre-dumps, then the dump, each with these options. Takes a kernel that tracks memory changes.
+    /// Two pre-dumps, then the dump, each with these options.
     Chain(&'static [&'static str]),
+}
+
+/// What it takes of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    Any,
+    /// That of the guest, for tracking memory changes or for AppArmor.
+    Guest,
 }
 
 /// What proves that the dump is good.
@@ -64,6 +73,7 @@ const PLAIN: Set = Set {
     own_options: |_| Vec::new(),
     restore_options: &[],
     dump: Dump::Plain,
+    kernel: Kernel::Any,
     after: After::Restore,
     cpuinfo: false,
     on_terminal: false,
@@ -242,6 +252,7 @@ pub(crate) const SETS: &[Set] = &[
         about: "two pre-dumps and the dump that stands on them, with a cache of watched paths",
         scene: || Scene::new().memory_kib(64).part("churn=16").part("inotify"),
         dump: Dump::Chain(&["--force-irmap", "--irmap-scan-path", "/tmp"]),
+        kernel: Kernel::Guest,
         ..PLAIN
     },
     Set {
@@ -249,6 +260,7 @@ pub(crate) const SETS: &[Set] = &[
         about: "the same, with what a later dump holds anew removed from the earlier",
         scene: || Scene::new().memory_kib(64).part("churn=16"),
         dump: Dump::Chain(&["--auto-dedup"]),
+        kernel: Kernel::Guest,
         ..PLAIN
     },
     Set {
@@ -257,6 +269,20 @@ pub(crate) const SETS: &[Set] = &[
         scene: || Scene::new().prelude(&["sh", "-c", CGROUP, "sh"]),
         options: &["--manage-cgroups=soft"],
         cleanup: remove_cgroups,
+        series: &["4.3"],
+        ..PLAIN
+    },
+    Set {
+        name: "apparmor",
+        about: "a process confined by the policy of an AppArmor namespace",
+        scene: || {
+            // The parser is not where the process looks for programs.
+            let path = std::env::var("PATH").unwrap_or_default();
+            Scene::new().prelude(&["sh", "-c", APPARMOR, &path])
+        },
+        kernel: Kernel::Guest,
+        cleanup: remove_apparmor_namespace,
+        // 4.2 takes the parser's warning that it is not configured for the name of a file.
         series: &["4.3"],
         ..PLAIN
     },
@@ -325,6 +351,20 @@ const CGROUP: &str = "for base in /sys/fs/cgroup /sys/fs/cgroup/*; do
     mkdir -p $base/criu-fixture && echo $$ >$base/criu-fixture/cgroup.procs
 done 2>/dev/null
 exec \"$@\"";
+
+/// Confines itself in a new AppArmor namespace. The policy is loaded from inside, as a container would, so that it says
+/// nothing of the namespace's name.
+const APPARMOR: &str = r#"mount -t securityfs securityfs /sys/kernel/security
+namespace=/sys/kernel/security/apparmor/policy/namespaces/fixture
+mkdir $namespace
+echo 'profile fixture flags=(attach_disconnected) { /** rwmlkix, unix, capability, signal, ptrace, }' |
+    PATH=$0 apparmor_parser --skip-kernel-load --stdout | dd of=$namespace/.replace bs=64k
+echo 'exec :fixture:fixture' >/proc/self/attr/apparmor/exec
+exec "$@""#;
+
+fn remove_apparmor_namespace() {
+    let _ = std::fs::remove_dir("/sys/kernel/security/apparmor/policy/namespaces/fixture");
+}
 
 fn remove_cgroups() {
     let hierarchies = std::fs::read_dir("/sys/fs/cgroup")

@@ -11,7 +11,7 @@ use super::super::{IN_DOUBT, failed, reach, stop_on_signals, timing};
 use super::{Arguments, request, table};
 use crate::criuctl::Global;
 use crate::criuctl::report::{self, Problem, result};
-use crate::output::visible;
+use crate::output::{json_path, visible};
 
 pub(super) fn run(
     global: &Global,
@@ -61,7 +61,7 @@ fn explain(global: &Global, not_sent: ContainerNotSent) -> ExitCode {
             "fate": fate,
             "stage": not_sent.stage,
             "restore_command": not_sent.restore_command,
-            "checkpoint": not_sent.checkpoint,
+            "checkpoint": not_sent.checkpoint.as_deref().map(json_path),
             "message": said,
         });
         // Standard output may be gone; the exit code still tells.

@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use criu_testkit::{CriuUnderTest, Scene, TempDir};
 
+mod restored;
+
 fn crit(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_crit"))
         .args(arguments)
@@ -111,9 +113,11 @@ fn either_all_changes_are_made_or_none() {
         ),
         ("comm=x", "there are 2 tasks: say which"),
         ("comm:77=x", "no task has the pid 77"),
+        ("comm:3=x comm:3=y", "task 3 is given two names"),
         ("path:/nowhere=/here", "fits path:/nowhere=/here"),
     ] {
-        let output = crit(&["set", directory, "hostname=other", change]);
+        let changes: Vec<_> = change.split(' ').collect();
+        let output = crit(&[&["set", directory, "hostname=other"], &changes[..]].concat());
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{change}: {stderr}");
         assert!(stderr.contains(reason), "{change}: {stderr}");
@@ -152,4 +156,21 @@ fn another_address_family_is_refused() {
         stderr.contains("::1 is not of the address family of 127.0.0.1:8080"),
         "{stderr}"
     );
+}
+
+#[test]
+fn a_backup_that_is_there_stays() {
+    let images = fixture("4.3/plain");
+    set(images.path(), &["comm=once", "--backup"]);
+    let before = contents(images.path());
+    let directory = images.path().to_str().expect("text");
+    let output = crit(&["set", directory, "comm=twice", "--backup"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("refusing to overwrite existing backup"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("leave out --backup"), "{stderr}");
+    assert_eq!(contents(images.path()), before);
 }
