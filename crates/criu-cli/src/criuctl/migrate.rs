@@ -77,6 +77,8 @@ pub(super) fn stop_on_signals(watch: &Watch) -> Result<signal_hook::iterator::Ha
 fn timing(silence: Duration) -> Timing {
     let mut timing = Timing::default();
     timing.silence = silence;
+    // Who puts up with a slow peer does so from the beginning.
+    timing.greeting = timing.greeting.max(silence);
     // The peer must not seem dead because one beat is late.
     timing.beat = timing.beat.min(silence / 4);
     timing

@@ -238,6 +238,7 @@ fn run_all(cases: VecDeque<Case>) -> Vec<String> {
                             panic.downcast_ref::<&str>().map(|text| (*text).to_owned())
                         });
                         let failure = format!("{case}: {}", text.unwrap_or_default());
+                        tell_why(&failure);
                         failures
                             .lock()
                             .unwrap_or_else(PoisonError::into_inner)
@@ -266,6 +267,14 @@ fn tell(case: &Case, took: Duration, is_ok: bool) {
     let mut file = std::fs::OpenOptions::new();
     let file = file.create(true).append(true).open(table);
     file.unwrap().write_all(line.as_bytes()).unwrap();
+}
+
+/// Says at once why a case failed: a round of a soak takes hours, and the test tells it at its end.
+fn tell_why(failure: &str) {
+    if std::env::var_os("CRIU_SOAK").is_some() {
+        // Not by a macro, whose output the harness keeps to the end.
+        let _ = writeln!(std::io::stderr(), "FAILED {failure}");
+    }
 }
 
 fn run(case: &Case) {
