@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use criu_testkit::{CriuUnderTest, Scene, Skip, Subreaper, TestProcess, record_skip};
+use criu_testkit::{CriuUnderTest, Scene, Skip, Subreaper, TestProcess, record_skip, slowness};
 use rustix::process::Signal;
 
 use crate::sides::{
     Copy, MEMORY_KIB, Mode, Moment, Role, Sides, descriptors, is_filled, litter, patience, signal,
-    silence, slowness, traveller,
+    silence, traveller,
 };
 
 /// What is done.

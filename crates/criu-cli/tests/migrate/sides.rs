@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use criu_testkit::{CriuUnderTest, Namespace, Scene, Subreaper, TempDir, TestProcess};
+use criu_testkit::{CriuUnderTest, Namespace, Scene, Subreaper, TempDir, TestProcess, slowness};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::link::Link;
@@ -19,14 +19,6 @@ use crate::link::Link;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Silence after which a side gives the other up, but where everything is slow.
 const SILENCE: Duration = Duration::from_secs(3);
-
-/// How many times slower than usual this machine is; `cargo xtask` says so for its guest.
-pub(crate) fn slowness() -> u32 {
-    std::env::var("CRIU_TEST_SLOWNESS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(1)
-}
 
 pub(crate) fn patience() -> Duration {
     PATIENCE * slowness()
