@@ -28,8 +28,8 @@ const QEMU: Needed = Needed {
 };
 
 /// Modules the guest's root needs before anything else, then those CRIU asks for: socket diagnosis, and what a network
-/// namespace is locked and dumped with.
-const MODULES: [&str; 20] = [
+/// namespace is locked and dumped with: netfilter needs a checksum that its modules do not name.
+const MODULES: [&str; 21] = [
     "virtio_pci",
     "9pnet_virtio",
     "9p",
@@ -43,6 +43,7 @@ const MODULES: [&str; 20] = [
     "tun",
     "veth",
     "overlay",
+    "crc32c_generic",
     "nf_tables",
     "iptable_filter",
     "ip6table_filter",
@@ -371,6 +372,9 @@ mount -t 9p -o ro,$options root /root || exec poweroff -f
 mount --bind /root{workspace} /workspace
 mount -t tmpfs tmpfs /root/tmp
 mount -t tmpfs tmpfs /root/run
+# Podman keeps what it works with in these, whatever storage it is given.
+mount -t tmpfs tmpfs /root/var/tmp
+mount -t tmpfs tmpfs /root/var/cache
 mkdir -p /root{workspace}
 mount --bind /workspace /root{workspace}
 mount -t 9p -o $options shared /root{shared} || exec poweroff -f

@@ -95,7 +95,7 @@ const GUEST_TESTS: &[GuestTest] = &[
     GuestTest {
         package: "criu-cli",
         name: "migrate",
-        filter: "faults::pre_copy faults::hybrid",
+        filter: "faults::pre_copy faults::hybrid containers::rounds",
     },
 ];
 

@@ -79,6 +79,7 @@ fn timing(silence: Duration) -> Timing {
     timing.silence = silence;
     // Who puts up with a slow peer does so from the beginning.
     timing.greeting = timing.greeting.max(silence);
+    timing.answer = timing.answer.max(silence);
     // The peer must not seem dead because one beat is late.
     timing.beat = timing.beat.min(silence / 4);
     timing
