@@ -77,9 +77,11 @@ pub(super) fn stop_on_signals(watch: &Watch) -> Result<signal_hook::iterator::Ha
 fn timing(silence: Duration) -> Timing {
     let mut timing = Timing::default();
     timing.silence = silence;
-    // Who puts up with a slow peer does so from the beginning.
-    timing.greeting = timing.greeting.max(silence);
-    timing.answer = timing.answer.max(silence);
+    // Who puts up with a slow peer does so from the beginning: what else the peer has to do takes longer, too.
+    let usual = Timing::default().silence.as_secs().max(1);
+    let times = u32::try_from(silence.as_secs().div_ceil(usual)).unwrap_or(u32::MAX);
+    timing.greeting = timing.greeting.saturating_mul(times.max(1));
+    timing.answer = timing.answer.saturating_mul(times.max(1));
     // The peer must not seem dead because one beat is late.
     timing.beat = timing.beat.min(silence / 4);
     timing

@@ -130,8 +130,6 @@ fn answer(mode: Mode, moment: Moment, fault: Fault) -> Option<Expected> {
         (true, Fault::InterruptSender | Fault::InterruptReceiver) => Expected::There,
         // Its death says that the tree does not run.
         (true, Fault::Kill(Role::DestinationCriu)) => Expected::Here,
-        // Whether all that the rounds have left has come is chance: post-copy shows what becomes of it.
-        (true, _) if mode == Mode::Hybrid => return None,
         // Memory that was to follow cannot any more: the tree is ended there.
         (true, _) if mode.is_lazy() => Expected::StoppedHere,
         (true, Fault::StopSender) => Expected::There,
@@ -288,6 +286,10 @@ fn run(case: &Case) {
     let mut scene = Scene::new().children(1).pipe();
     let is_large = is_filled(*mode, *moment) || matches!(moment, Moment::Pages | Moment::Rounds);
     scene = match is_large {
+        // The rounds must not get done with it.
+        true if is_filled(*mode, *moment) && mode.has_rounds() => scene
+            .part(format!("rewritten={MEMORY_KIB}"))
+            .part("forking"),
         true => scene.part(format!("watched={MEMORY_KIB}")).part("forking"),
         false => scene.part("watched=1024"),
     };
@@ -774,6 +776,10 @@ fn hybrid() {
             (
                 Moment::Destination("pre-resume"),
                 &[Fault::Kill(Role::DestinationCriu)],
+            ),
+            (
+                Moment::Filling,
+                &[Fault::KillReceiver, Fault::Kill(Role::SourceCriu)],
             ),
         ],
     );

@@ -129,7 +129,7 @@ pub(crate) enum Role {
 /// Whether memory follows, and has not come yet.
 pub(crate) fn is_filled(mode: Mode, moment: Moment) -> bool {
     let is_handed_over = matches!(moment, Moment::Destination("pre-resume") | Moment::Filling);
-    mode == Mode::PostCopy && is_handed_over
+    mode.is_lazy() && is_handed_over
 }
 
 /// Memory that all has to follow, or goes through a narrow link: more than fits into the buffers on the way.
@@ -191,7 +191,7 @@ impl Sides {
         let link = Link::to(
             address,
             match moment {
-                _ if is_filled(mode, moment) => 0,
+                _ if is_filled(mode, moment) && !mode.has_rounds() => 0,
                 Moment::Pages | Moment::Rounds => PART_OF_MEMORY,
                 _ => u64::MAX,
             },
@@ -203,6 +203,10 @@ impl Sides {
         if moment == Moment::Rounds {
             // Rounds as long as another would help.
             send.args(["--max-downtime", "0ms"]);
+        }
+        if is_filled(mode, moment) {
+            // What is written to all the time is left over by one as by many.
+            send.args(["--max-rounds", "1"]);
         }
         mark(&mut send);
         send.arg("-D").arg(directory.make_dir("source"));
@@ -218,13 +222,19 @@ impl Sides {
             count_file: process.directory().join("count"),
             directory,
         };
-        sides.wait_for_moment(moment);
+        sides.wait_for_moment(moment, mode);
         sides
     }
 
-    fn wait_for_moment(&mut self, moment: Moment) {
+    fn wait_for_moment(&mut self, moment: Moment, mode: Mode) {
         let deadline = Instant::now() + patience();
+        // Only what the rounds have left is not to come.
+        let mut narrows = is_filled(mode, moment) && mode.has_rounds();
         loop {
+            if narrows && self.read("receiver").contains("round 1 is stored") {
+                self.link.narrow();
+                narrows = false;
+            }
             let is_reached = match moment {
                 Moment::Source(_) | Moment::Destination(_) => {
                     self.directory.join("reached").exists()

@@ -69,27 +69,28 @@ fn a_runc_container_is_copied_in_rounds_while_it_runs() {
     if !have("runc") || !have("rsync") {
         skip!(Avoidable, "runc or rsync is not installed");
     }
-    for criu in CriuUnderTest::all() {
-        if !is_tracked(&criu) {
-            skip!(Unavoidable, "{}", Feature::MemoryTracking.remedy());
-        }
-        let runc = Runc::running(criu, &PROGRAM);
-        let before = count(runc.pid("source").unwrap());
-        let (code, said) = runc.send(&ROUNDS, &["--allow-sync", &runc.bundles()]);
-        assert_eq!(code, Some(0), "{said}");
-        assert_eq!(runc.pid("source"), None);
-        is_whole(runc.pid("destination").unwrap(), before);
-        let report = report(&said);
-        assert_eq!(report["mode"], "pre-copy");
-        let pages = pages(&report);
-        // 8 MiB at first, then what is written to.
-        assert!(pages.len() >= 2 && pages[0] > 2048, "{pages:?}");
-        assert!(pages[1] < pages[0] / 4, "{pages:?}");
-        let left_bytes = report["image_bytes"].as_u64().unwrap();
-        assert!(left_bytes < 4 << 20, "{report}");
-        for side in ["source", "destination"] {
-            assert_eq!(runc.0.left_behind(side), 0, "{side}");
-        }
+    let Some(criu) = CriuUnderTest::newest() else {
+        return;
+    };
+    if !is_tracked(&criu) {
+        skip!(Unavoidable, "{}", Feature::MemoryTracking.remedy());
+    }
+    let runc = Runc::running(criu, &PROGRAM);
+    let before = count(runc.pid("source").unwrap());
+    let (code, said) = runc.send(&ROUNDS, &["--allow-sync", &runc.bundles()]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(runc.pid("source"), None);
+    is_whole(runc.pid("destination").unwrap(), before);
+    let report = report(&said);
+    assert_eq!(report["mode"], "pre-copy");
+    let pages = pages(&report);
+    // 8 MiB at first, then what is written to.
+    assert!(pages.len() >= 2 && pages[0] > 2048, "{pages:?}");
+    assert!(pages[1] < pages[0] / 4, "{pages:?}");
+    let left_bytes = report["image_bytes"].as_u64().unwrap();
+    assert!(left_bytes < 4 << 20, "{report}");
+    for side in ["source", "destination"] {
+        assert_eq!(runc.0.left_behind(side), 0, "{side}");
     }
 }
 
@@ -208,8 +209,7 @@ fn is_a_chain(hosts: &Hosts, chain: &std::path::Path) {
             .args(words)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "crit {words:?}: {said}");
+        assert!(output.status.success(), "crit {words:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let last = chain.join("checkpoint").display().to_string();
