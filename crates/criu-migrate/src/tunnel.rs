@@ -80,6 +80,7 @@ struct Ends {
     /// Bytes CRIU was sent.
     received_bytes: AtomicU64,
     over_budget: AtomicBool,
+    held_open: AtomicBool,
     patience: Option<Duration>,
 }
 
@@ -104,6 +105,7 @@ impl Tunnel {
             sent_bytes: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
             over_budget: AtomicBool::new(false),
+            held_open: AtomicBool::new(false),
             patience: plan.patience,
         });
         let mut tunnel = Self {
@@ -128,7 +130,7 @@ impl Tunnel {
                     let _ = out.send_frame(&Frame::End(Channel::Pages));
                 }
                 // CRIU learns of it by the end of its connection.
-                Err(_) => from_criu.close(),
+                Err(_) => from_criu.give_up(),
             }
             reader
         });
@@ -140,7 +142,7 @@ impl Tunnel {
             };
             // What CRIU was sent it still reads. One that serves pages is held until it is let go.
             if carried.is_err() || plan.inbound != Inbound::PageRequests {
-                to_criu.close();
+                to_criu.give_up();
             }
             // Pages nobody takes any more must not keep messages behind them from being heard: without the
             // queue's end they are dropped.
@@ -166,6 +168,17 @@ impl Tunnel {
     /// Whether the peer sent more than CRIU may be given.
     pub(crate) fn is_over_budget(&self) -> bool {
         self.ends.over_budget.load(Ordering::Relaxed)
+    }
+
+    /// From now on CRIU does not learn that the connection is lost, or that the peer's CRIU has ended, before the
+    /// tunnel is dropped.
+    pub(crate) fn hold_open(&self) {
+        self.ends.held_open.store(true, Ordering::Relaxed);
+    }
+
+    /// Another descriptor of our end: while one is open, CRIU's connection has not ended.
+    pub(crate) fn our_end(&self) -> io::Result<OwnedFd> {
+        self.ends.socket.try_clone().map(Into::into)
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -223,6 +236,13 @@ impl Ends {
         self.closing.store(true, Ordering::Relaxed);
         // Fails when it is closed already.
         let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Closes what nothing more comes from.
+    fn give_up(&self) {
+        if !self.held_open.load(Ordering::Relaxed) {
+            self.close();
+        }
     }
 
     fn carry_out(

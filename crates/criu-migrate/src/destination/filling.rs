@@ -1,5 +1,6 @@
 //! Memory that follows the tree.
 
+use std::io;
 use std::time::Duration;
 
 use criu::{Criu, LazyPages, LazyPagesServer};
@@ -50,9 +51,9 @@ impl Filling {
         Ok(Self { server, tunnel })
     }
 
-    /// The process that fills.
-    pub(crate) fn process(&self) -> u32 {
-        self.server.pid()
+    /// Has the tree guarded while its memory follows.
+    pub(crate) fn guard(&self, tree: &Tree) -> io::Result<Guard> {
+        Guard::post(tree.pids(), self.server.pid(), self.tunnel.our_end()?)
     }
 
     /// Waits until all memory has come. When it cannot come any more the tree is ended: it must not run without.
@@ -63,9 +64,11 @@ impl Filling {
         guard: Option<Guard>,
         watch: &Watch,
     ) -> Result<()> {
+        // With its connection the filler would end, and the tree find zeros, before the tree can be ended.
+        self.tunnel.hold_open();
         let outcome = self.wait(connection, watch);
         if let Err(error) = outcome {
-            // At once: it finds zeros now where memory is missing.
+            // Before the tunnel goes. If it was the filler that ended, the tree finds zeros now: at once.
             let killed = tree.kill_with_children();
             drop(guard);
             killed?;

@@ -5,15 +5,19 @@
 //! does: a process of its own, a shell with a script of a few lines, since only a program that was there before can be
 //! started without `unsafe`.
 //!
-//! The guard does not hold the userfaultfds, though the tree would then wait instead of finding zeros: CRIU takes
+//! The guard holds our end of the filler's connection, so that with the receiver dead the filler does not end before
+//! the tree does. It does not hold the userfaultfds, though the tree would then wait instead of finding zeros: CRIU takes
 //! those of a task that has all its memory out of its epoll set by closing them, which works only if nobody else has
 //! them open. Otherwise it goes on with memory it has freed.
 
 use std::fs;
 use std::io::{self, PipeWriter, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use command_fds::{CommandFdExt, FdMapping};
 
 use crate::tree::start_time;
 
@@ -43,6 +47,9 @@ for task in "$@"; do
 done
 "#;
 
+/// Where the guard keeps what it only holds.
+const HELD: i32 = 3;
+
 /// A guard on duty. Dropping it unreleased has the tree killed.
 #[derive(Debug)]
 pub(crate) struct Guard {
@@ -51,8 +58,12 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Guards the tasks of these ids while the process `filler` fills their memory.
-    pub(crate) fn post(pids: impl Iterator<Item = i32>, filler: u32) -> io::Result<Self> {
+    /// Guards the tasks of these ids while the process `filler` fills their memory, which goes on while `held` is open.
+    pub(crate) fn post(
+        pids: impl Iterator<Item = i32>,
+        filler: u32,
+        held: OwnedFd,
+    ) -> io::Result<Self> {
         wait_until_taken(filler)?;
         let tasks = pids.filter_map(|pid| Some(format!("{pid}:{}", start_time(pid)?)));
         let (hears, word) = io::pipe()?;
@@ -65,6 +76,11 @@ impl Guard {
             .stderr(Stdio::null())
             // What ends the receiver by a signal to its group is what this is there for.
             .process_group(0);
+        let held = FdMapping {
+            parent_fd: held,
+            child_fd: HELD,
+        };
+        command.fd_mappings(vec![held]).map_err(io::Error::other)?;
         Ok(Self {
             process: command.spawn()?,
             word: Some(word),
@@ -138,6 +154,10 @@ mod tests {
         Command::new("sleep").arg("60").spawn().unwrap()
     }
 
+    fn held() -> OwnedFd {
+        fs::File::open("/dev/null").unwrap().into()
+    }
+
     fn pid(child: &Child) -> i32 {
         i32::try_from(child.id()).unwrap()
     }
@@ -146,12 +166,12 @@ mod tests {
     fn a_guard_kills_unless_released() {
         let (mut guarded, mut released) = (sleeper(), sleeper());
         let ourselves = std::process::id();
-        let guard = Guard::post([pid(&guarded)].into_iter(), ourselves).unwrap();
+        let guard = Guard::post([pid(&guarded)].into_iter(), ourselves, held()).unwrap();
         assert!(guarded.try_wait().unwrap().is_none());
         drop(guard);
         assert!(!guarded.wait().unwrap().success());
 
-        Guard::post([pid(&released)].into_iter(), ourselves)
+        Guard::post([pid(&released)].into_iter(), ourselves, held())
             .unwrap()
             .release();
         std::thread::sleep(std::time::Duration::from_millis(50));
@@ -185,7 +205,7 @@ mod tests {
         let stdout = parent.stdout.take().unwrap();
         io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line).unwrap();
         let child: i32 = line.trim().parse().unwrap();
-        drop(Guard::post([pid(&parent)].into_iter(), std::process::id()).unwrap());
+        drop(Guard::post([pid(&parent)].into_iter(), std::process::id(), held()).unwrap());
         parent.wait().unwrap();
         // It ends a moment after it was killed, and as an orphan may wait for whoever reaps it.
         let state = || fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();

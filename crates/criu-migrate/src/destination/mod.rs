@@ -371,7 +371,7 @@ impl Hooks for Holding<'_> {
 impl Holding<'_> {
     fn hold(&mut self, pid: i32) -> Result<()> {
         if let (Some(filling), Some(tree)) = (&self.filling, &self.restored) {
-            let guard = Guard::post(tree.pids(), filling.process());
+            let guard = filling.guard(tree);
             self.guard = Some(guard.map_err(Error::io("guard the tree while its memory follows"))?);
         }
         self.watch.tell(Happening::Restored { pid });
