@@ -1,6 +1,7 @@
 //! `criuctl migrate`.
 
 mod course;
+mod logs;
 mod progress;
 #[cfg(feature = "tls")]
 mod protection;
@@ -11,7 +12,6 @@ mod receive;
 mod send;
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use signal_hook::iterator::Signals;
 
 use super::Global;
 use super::report::Problem;
+
+use logs::Logs;
 
 pub(super) use protection::ProtectionArguments;
 use protection::connected;
@@ -135,41 +137,6 @@ fn addresses(text: &str, protected: bool) -> Result<Vec<SocketAddr>, Problem> {
             protection::REMEDY
         ))),
         _ => Ok(addresses),
-    }
-}
-
-/// Where CRIU's logs go: where the user says, or a directory that is kept when something failed.
-struct Logs {
-    own: Option<PathBuf>,
-}
-
-impl Logs {
-    fn prepare(settings: &mut criu::request::Settings) -> Result<Self, Problem> {
-        if settings.work_dir.is_some() {
-            return Ok(Self { own: None });
-        }
-        let directory = tempfile::Builder::new()
-            .prefix("criuctl-migrate-log-")
-            .tempdir()
-            .map_err(Problem::io("make a directory for logs"))?;
-        let path = directory.keep();
-        settings.work_dir = Some((&path).into());
-        Ok(Self { own: Some(path) })
-    }
-
-    /// Removes logs nobody needs.
-    fn discard(&self) {
-        if let Some(path) = &self.own {
-            // Left behind, they do no harm.
-            let _ = std::fs::remove_dir_all(path);
-        }
-    }
-
-    /// Removes logs unless CRIU had its part in the failure.
-    fn discard_unless_criu_failed(&self, error: &Error) {
-        if !matches!(error, Error::Criu(_)) {
-            self.discard();
-        }
     }
 }
 
