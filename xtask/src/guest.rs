@@ -28,8 +28,9 @@ const QEMU: Needed = Needed {
 };
 
 /// Modules the guest's root needs before anything else, then those CRIU asks for: socket diagnosis, and what a network
-/// namespace is locked and dumped with; the last makes a link as slow as a bench wants it.
-const MODULES: [&str; 21] = [
+/// namespace is locked and dumped with: netfilter needs a checksum that its modules do not name. The last makes a link
+/// as slow as a bench wants it.
+const MODULES: [&str; 22] = [
     "virtio_pci",
     "9pnet_virtio",
     "9p",
@@ -43,6 +44,7 @@ const MODULES: [&str; 21] = [
     "tun",
     "veth",
     "overlay",
+    "crc32c_generic",
     "nf_tables",
     "iptable_filter",
     "ip6table_filter",
@@ -57,7 +59,13 @@ const MODULES: [&str; 21] = [
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What tests whose waits are short are told: not every part of the guest is as slow as its processor.
-pub(crate) const SLOWNESS: u32 = 4;
+const SLOWNESS: u32 = 4;
+
+/// That, or what whoever runs this says of a machine that is busy with other things.
+pub(crate) fn slowness() -> u32 {
+    let said = std::env::var("CRIU_TEST_SLOWNESS").ok();
+    said.and_then(|text| text.parse().ok()).unwrap_or(SLOWNESS)
+}
 
 /// `cargo xtask guest PROGRAM [ARGUMENT...]`.
 pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
@@ -387,6 +395,9 @@ mount -t 9p -o ro,$options root /root || exec poweroff -f
 mount --bind /root{workspace} /workspace
 mount -t tmpfs tmpfs /root/tmp
 mount -t tmpfs tmpfs /root/run
+# Podman keeps what it works with in these, whatever storage it is given.
+mount -t tmpfs tmpfs /root/var/tmp
+mount -t tmpfs tmpfs /root/var/cache
 mkdir -p /root{workspace}
 mount --bind /workspace /root{workspace}
 mount -t 9p -o $options shared /root{shared} || exec poweroff -f

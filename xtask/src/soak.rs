@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::criu::{self, target_directory, workspace_directory};
 use crate::failure::{Doing, Failure, Outcome};
-use crate::guest::{Guest, SLOWNESS, quoted};
+use crate::guest::{Guest, quoted, slowness};
 use crate::suite::{CRIU_VARIABLES, NEEDED, test_program};
 use crate::{harness, packages, tool};
 
@@ -153,8 +153,9 @@ impl Soak {
             script.push_str(&format!("export {name}={}\n", word(value)));
         }
         script.push_str(&format!(
-            "export CRIU_SOAK={} CRIU_TEST_SLOWNESS={SLOWNESS}\n",
-            word(&lines)
+            "export CRIU_SOAK={} CRIU_TEST_SLOWNESS={}\n",
+            word(&lines),
+            slowness()
         ));
         if let Some(filter) = &self.filter {
             script.push_str(&format!("export CRIU_SOAK_FILTER={}\n", quoted(filter)));

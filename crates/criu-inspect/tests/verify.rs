@@ -290,6 +290,18 @@ fn sockets_and_ghosts_that_lead_nowhere_are_found() {
     copy.finds(&name, 0, "no socket has the id 991");
 }
 
+/// As runc leaves it out of every container.
+#[test]
+fn what_is_in_a_network_namespace_may_be_left_out_but_only_all_of_it() {
+    let copy = Copy::of("4.3/container");
+    fs::remove_file(copy.0.join("netns-10.img")).expect("removed");
+    copy.finds("ids-1.img", 0, "netns-10.img is missing");
+    for name in ["ifaddr", "netdev", "route", "route6"] {
+        fs::remove_file(copy.0.join(format!("{name}-10.img"))).expect("removed");
+    }
+    assert_eq!(faults(copy.0.path()), []);
+}
+
 #[test]
 fn tasks_that_lead_nowhere_are_found() {
     let copy = Copy::of("4.3/container");

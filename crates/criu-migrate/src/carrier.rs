@@ -47,7 +47,6 @@ impl Carrier {
             inbound: Inbound::Bytes(u64::MAX),
             note_pages: false,
             patience: None,
-            stays_open: false,
         };
         let tunnel = |connection: &mut Connection| {
             let pages = connection.take_pages()?;

@@ -5,6 +5,9 @@
 //!    │ offer (machine, runtime, id, bundle or image) ───▶ │  refuses here if it can know that it will not work
 //!    │ ◀───────────────────────────────────── accept      │
 //!    │ open-sync, first pass; synced  (runc: the bundle)  │
+//!  runtime dumps its memory, and it goes on               │  pre-copy only, once for each round:
+//!    │ image + its bytes + end, for each image ─────────▶ │
+//!    │ round-done; round-stored ────────────────────────▶ │
 //!  runtime checkpoints the container, and keeps it        │
 //!    │ checkpointed ────────────────────────────────────▶ │
 //!    │ open-sync, last pass; synced  (runc: the bundle)   │
@@ -25,6 +28,7 @@ mod arrival;
 mod departure;
 mod podman;
 mod program;
+mod rounds;
 mod runc;
 
 use std::fmt;

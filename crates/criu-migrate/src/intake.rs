@@ -98,6 +98,14 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
+    /// Checks that none is half here when a round ends; returns the bytes of all.
+    pub(crate) fn round_done(&self) -> Result<u64, IntakeError> {
+        match &self.open {
+            Some(_) => Err(ImageProblem::OutOfPlace.into()),
+            None => Ok(self.limit_bytes - self.left_bytes),
+        }
+    }
+
     /// Checks that all came.
     pub(crate) fn complete(&self, announced: u64) -> Result<(), IntakeError> {
         match &self.open {

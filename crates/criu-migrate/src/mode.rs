@@ -55,6 +55,18 @@ pub struct Abilities {
     pub lazy_destination: bool,
 }
 
+impl Abilities {
+    /// Those of runtimes of containers: whatever else the hosts can do, their dumps are whole.
+    pub(crate) const fn of_tracking(memory_tracking: bool) -> Self {
+        Self {
+            memory_tracking,
+            lazy_source: false,
+            large_pipes: false,
+            lazy_destination: false,
+        }
+    }
+}
+
 /// A mode that was chosen, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -81,7 +81,7 @@ impl Staging {
 
     /// Makes the directory for the images of the `round`th dump, whose parent are those of the one before.
     pub(crate) fn images_of(&self, round: u32) -> Result<ImagesDir> {
-        let images = ImagesDir::create(self.path.join(round_name(round)))?;
+        let images = ImagesDir::create(self.path_of(round))?;
         if round > 1 {
             images.link_parent(&self.parent_of(round))?;
         }
@@ -90,22 +90,22 @@ impl Staging {
 
     /// As [`Staging::images_of`], for a dump: CRIU links the parent itself.
     pub(crate) fn images_to_dump(&self, round: u32) -> Result<ImagesDir> {
-        ImagesDir::create(self.path.join(round_name(round)))
+        ImagesDir::create(self.path_of(round))
     }
 
     /// The images of a round before.
     pub(crate) fn open_images(&self, round: u32) -> Result<ImagesDir> {
-        ImagesDir::open_at(self.path.join(round_name(round)))
+        ImagesDir::open_at(self.path_of(round))
+    }
+
+    /// Where the images of a round lie.
+    pub(crate) fn path_of(&self, round: u32) -> PathBuf {
+        self.path.join(round_name(round))
     }
 
     /// The images before those of `round`, as seen from them.
     pub(crate) fn parent_of(&self, round: u32) -> PathBuf {
         Path::new("..").join(round_name(round.saturating_sub(1)))
-    }
-
-    /// Uses the directory itself for images: those of a container's runtime.
-    pub(crate) fn whole(&self) -> Result<ImagesDir> {
-        ImagesDir::open_at(self.path.clone())
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -26,6 +26,9 @@ use crate::watch::{Happening, Watch};
 
 /// How often a thread looks whether it is still wanted.
 const CHECK: Duration = Duration::from_millis(50);
+/// How long CRIU may be kept from learning that nothing more comes: it is not to wait for ever for what it may need
+/// before anyone can end what it works for.
+const HELD_OPEN_FOR: Duration = Duration::from_secs(10);
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(250);
 
@@ -47,8 +50,6 @@ pub(crate) struct Plan {
     pub(crate) note_pages: bool,
     /// How long CRIU may take none of what is for it; for ever if unset.
     pub(crate) patience: Option<Duration>,
-    /// CRIU's connection stays open until the tunnel is dropped, whatever becomes of the stream.
-    pub(crate) stays_open: bool,
 }
 
 /// Carries pages until dropped.
@@ -82,6 +83,7 @@ struct Ends {
     /// Bytes CRIU was sent.
     received_bytes: AtomicU64,
     over_budget: AtomicBool,
+    held_open: AtomicBool,
     patience: Option<Duration>,
 }
 
@@ -106,6 +108,7 @@ impl Tunnel {
             sent_bytes: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
             over_budget: AtomicBool::new(false),
+            held_open: AtomicBool::new(false),
             patience: plan.patience,
         });
         let mut tunnel = Self {
@@ -130,8 +133,7 @@ impl Tunnel {
                     let _ = out.send_frame(&Frame::End(Channel::Pages));
                 }
                 // CRIU learns of it by the end of its connection.
-                Err(_) if !plan.stays_open => from_criu.close(),
-                Err(_) => {}
+                Err(_) => from_criu.give_up(),
             }
             reader
         });
@@ -142,9 +144,8 @@ impl Tunnel {
                 Inbound::PageRequests => to_criu.pass_requests(&back, &pages),
             };
             // What CRIU was sent it still reads. One that serves pages is held until it is let go.
-            let is_over = carried.is_err() || plan.inbound != Inbound::PageRequests;
-            if is_over && !plan.stays_open {
-                to_criu.close();
+            if carried.is_err() || plan.inbound != Inbound::PageRequests {
+                to_criu.give_up();
             }
             // Pages nobody takes any more must not keep messages behind them from being heard: without the
             // queue's end they are dropped.
@@ -172,10 +173,15 @@ impl Tunnel {
         self.ends.over_budget.load(Ordering::Relaxed)
     }
 
-    /// The end that CRIU's connection leads to: while anyone has it, CRIU does not find the connection closed by the
-    /// death of this process.
-    pub(crate) fn near_end(&self) -> io::Result<OwnedFd> {
-        self.ends.socket.try_clone().map(OwnedFd::from)
+    /// From now on CRIU does not learn that the connection is lost, or that the peer's CRIU has ended, before the
+    /// tunnel is dropped, or before long.
+    pub(crate) fn hold_open(&self) {
+        self.ends.held_open.store(true, Ordering::Relaxed);
+    }
+
+    /// Another descriptor of our end: while one is open, CRIU's connection has not ended.
+    pub(crate) fn our_end(&self) -> io::Result<OwnedFd> {
+        self.ends.socket.try_clone().map(Into::into)
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -233,6 +239,18 @@ impl Ends {
         self.closing.store(true, Ordering::Relaxed);
         // Fails when it is closed already.
         let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Closes what nothing more comes from.
+    fn give_up(&self) {
+        let deadline = Instant::now() + HELD_OPEN_FOR;
+        while self.held_open.load(Ordering::Relaxed)
+            && !self.closing.load(Ordering::Relaxed)
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(CHECK);
+        }
+        self.close();
     }
 
     fn carry_out(
@@ -430,7 +448,6 @@ mod tests {
         inbound: Inbound::Bytes(u64::MAX),
         note_pages: false,
         patience: Some(Duration::from_millis(500)),
-        stays_open: false,
     };
 
     /// More than fits into what is on the way.

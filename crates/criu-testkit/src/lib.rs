@@ -7,6 +7,7 @@
 //! * [`CertificateAuthority`]: certificates for both ends of a TLS connection.
 //! * [`ResourceSnapshot`]: file descriptors, children and zombies before and after.
 //! * [`synthetic`]: images made byte by byte.
+//! * [`slowness`]: how long to wait where everything takes longer.
 //! * [`Subreaper`], [`NetworkNamespace`], [`BindMount`], [`TempDir`]: what those stand on.
 //!
 //! Everything here panics where a library would return an error: a test has no better answer. Nothing here depends on
@@ -18,6 +19,7 @@ mod certificates;
 mod criu_under_test;
 mod fake_criu;
 mod network;
+mod pace;
 mod process;
 mod python_crit;
 mod recode;
@@ -35,6 +37,7 @@ pub use certificates::{CertificateAuthority, CertificateFiles, Validity};
 pub use criu_under_test::CriuUnderTest;
 pub use fake_criu::{FakeCriu, Step};
 pub use network::NetworkNamespace;
+pub use pace::slowness;
 pub use process::TestProcess;
 pub use python_crit::python_crit;
 pub use recode::recode;

@@ -10,12 +10,10 @@ use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 
 use crate::binaries::target_binary;
 use crate::bind_mount::BindMount;
+use crate::pace::patience;
 use crate::scene::{Namespace, Scene};
 use crate::subreaper::{Subreaper, children, descendants};
 use crate::temp_dir::TempDir;
-
-/// How long the process may take for anything it is asked to do.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A process made by a [`Scene`]. It and all below it are killed and reaped on drop.
 ///
@@ -371,11 +369,12 @@ fn terminal() -> (OwnedFd, OwnedFd) {
 
 #[track_caller]
 fn wait_until(failure: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     while !condition() {
         assert!(
             Instant::now() < deadline,
-            "{failure} ({PATIENCE:?} have passed)"
+            "{failure} ({:?} have passed)",
+            patience()
         );
         std::thread::sleep(Duration::from_millis(2));
     }

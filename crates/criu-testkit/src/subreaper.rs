@@ -13,8 +13,7 @@ use rustix::process::{
     set_child_subreaper, waitpid,
 };
 
-/// How long a killed process may take to be gone.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::pace::patience;
 
 /// This process, as the one that orphans below it are given to.
 #[derive(Debug)]
@@ -76,7 +75,7 @@ impl Subreaper {
     /// When it is still there after 20 seconds.
     #[track_caller]
     pub fn reap(pid: u32) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         loop {
             match waitpid(Some(to_pid(pid)), WaitOptions::NOHANG) {
                 Ok(Some(_)) => return,

@@ -1,6 +1,7 @@
 //! `criuctl migrate`.
 
 mod course;
+mod logs;
 mod progress;
 #[cfg(feature = "tls")]
 mod protection;
@@ -11,7 +12,6 @@ mod receive;
 mod send;
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use signal_hook::iterator::Signals;
 
 use super::Global;
 use super::report::Problem;
+
+use logs::Logs;
 
 pub(super) use protection::ProtectionArguments;
 use protection::connected;
@@ -77,6 +79,11 @@ pub(super) fn stop_on_signals(watch: &Watch) -> Result<signal_hook::iterator::Ha
 fn timing(silence: Duration) -> Timing {
     let mut timing = Timing::default();
     timing.silence = silence;
+    // Who puts up with a slow peer does so from the beginning: what else the peer has to do takes longer, too.
+    let usual = Timing::default().silence.as_secs().max(1);
+    let times = u32::try_from(silence.as_secs().div_ceil(usual)).unwrap_or(u32::MAX);
+    timing.greeting = timing.greeting.saturating_mul(times.max(1));
+    timing.answer = timing.answer.saturating_mul(times.max(1));
     // The peer must not seem dead because one beat is late.
     timing.beat = timing.beat.min(silence / 4);
     timing
@@ -130,41 +137,6 @@ fn addresses(text: &str, protected: bool) -> Result<Vec<SocketAddr>, Problem> {
             protection::REMEDY
         ))),
         _ => Ok(addresses),
-    }
-}
-
-/// Where CRIU's logs go: where the user says, or a directory that is kept when something failed.
-struct Logs {
-    own: Option<PathBuf>,
-}
-
-impl Logs {
-    fn prepare(settings: &mut criu::request::Settings) -> Result<Self, Problem> {
-        if settings.work_dir.is_some() {
-            return Ok(Self { own: None });
-        }
-        let directory = tempfile::Builder::new()
-            .prefix("criuctl-migrate-log-")
-            .tempdir()
-            .map_err(Problem::io("make a directory for logs"))?;
-        let path = directory.keep();
-        settings.work_dir = Some((&path).into());
-        Ok(Self { own: Some(path) })
-    }
-
-    /// Removes logs nobody needs.
-    fn discard(&self) {
-        if let Some(path) = &self.own {
-            // Left behind, they do no harm.
-            let _ = std::fs::remove_dir_all(path);
-        }
-    }
-
-    /// Removes logs unless CRIU had its part in the failure.
-    fn discard_unless_criu_failed(&self, error: &Error) {
-        if !matches!(error, Error::Criu(_)) {
-            self.discard();
-        }
     }
 }
 

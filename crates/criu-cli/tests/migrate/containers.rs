@@ -1,5 +1,7 @@
 //! Containers, moved by real runtimes.
 
+mod rounds;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,13 +9,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use criu_testkit::{CriuUnderTest, Subreaper, TempDir, skip};
+use criu_testkit::{CriuUnderTest, Subreaper, TempDir, skip, slowness, target_binary};
 
 use crate::sides::{criuctl, have, listening, wait_for, which};
 
 /// What runs in every container: it counts in memory, and writes that down.
 const COUNTER: &str =
     "i=0; while :; do i=$((i+1)); echo $i > /state/count; echo $i >> /state/all; sleep 0.02; done";
+
+/// That, as a command.
+const COUNTING: [&str; 3] = ["/bin/sh", "-c", COUNTER];
 
 /// Two hosts on this machine: programs of the same names with storages of their own.
 #[derive(Debug)]
@@ -85,6 +90,8 @@ impl Hosts {
     /// Sends with those options, the receiver with those; what both said and how the sender ended.
     fn send(&self, send: &[&str], receive: &[&str]) -> (Option<i32>, String) {
         let bundles = self.directory.join("bundles");
+        // Runtimes take their time, and more where everything does.
+        let silence = (10 * slowness()).to_string();
         let mut receiving = self.command("destination", "unshare");
         receiving.env("CRIU", self.criu.path());
         // On the destination there is nothing in that place.
@@ -96,6 +103,7 @@ impl Hosts {
         receiving.args(["--listen", "127.0.0.1:0", "-D"]);
         receiving
             .arg(self.directory.join("destination"))
+            .args(["--silence", &silence])
             .args(receive);
         let (mut receiver, address) = listening(receiving, &self.directory);
         let mut sending = criuctl(&self.criu);
@@ -104,9 +112,10 @@ impl Hosts {
             sending.env(name, value.unwrap());
         }
         sending.args(["migrate", "send", &address.to_string(), "-D"]);
-        sending.arg(self.directory.join("source")).args(send);
+        sending.arg(self.directory.join("source"));
+        sending.args(["--silence", &silence]).args(send);
         let sent = sending.output().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(5) * slowness();
         let said = || fs::read_to_string(self.directory.join("receiver")).unwrap();
         while receiver.try_wait().unwrap().is_none()
             && Instant::now() < deadline
@@ -132,16 +141,19 @@ impl Hosts {
     }
 }
 
-/// A small root with a shell.
+/// A small root with a shell, and a program that knows its memory.
 fn furnish(root: &Path) {
     for name in ["proc", "dev", "sys", "tmp", "state", "bin"] {
         fs::create_dir_all(root.join(name)).unwrap();
     }
+    let target = target_binary();
     let mut files = vec![
+        (target.clone(), PathBuf::from("target")),
         (PathBuf::from("/bin/sh"), PathBuf::from("bin/sh")),
         (PathBuf::from("/bin/sleep"), PathBuf::from("bin/sleep")),
     ];
-    let linked = Command::new("ldd").args(["/bin/sh", "/bin/sleep"]).output();
+    let mut linked = Command::new("ldd");
+    let linked = linked.args(["/bin/sh", "/bin/sleep"]).arg(target).output();
     for word in String::from_utf8_lossy(&linked.unwrap().stdout).split_whitespace() {
         if word.starts_with('/') && !word.ends_with(':') {
             files.push((word.into(), word.trim_start_matches('/').into()));
@@ -161,8 +173,8 @@ fn count(pid: i64) -> u64 {
 }
 
 #[track_caller]
-fn counts_on(pid: i64, above: u64) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+fn wait_for_count(pid: i64, above: u64) {
+    let deadline = Instant::now() + Duration::from_secs(20) * slowness();
     while count(pid) <= above {
         assert!(
             Instant::now() < deadline,
@@ -170,6 +182,11 @@ fn counts_on(pid: i64, above: u64) {
         );
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+#[track_caller]
+fn counts_on(pid: i64, above: u64) {
+    wait_for_count(pid, above);
     // Every count was written once, in order: nothing ran twice, no file is from another time.
     let all = fs::read_to_string(format!("/proc/{pid}/root/state/all")).unwrap();
     let all: Vec<u64> = all.lines().filter_map(|line| line.parse().ok()).collect();
@@ -182,6 +199,13 @@ struct Runc(Hosts);
 
 impl Runc {
     fn start(criu: CriuUnderTest) -> Self {
+        let runc = Self::running(criu, &COUNTING);
+        counts_on(runc.pid("source").unwrap(), 3);
+        runc
+    }
+
+    /// One in which this command runs and counts.
+    fn running(criu: CriuUnderTest, command: &[&str]) -> Self {
         let hosts = Hosts::new(criu);
         for host in ["source", "destination"] {
             let state = hosts.directory.join(format!("{host}-state"));
@@ -207,7 +231,7 @@ impl Runc {
             serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         config["process"]["terminal"] = false.into();
         config["process"]["rlimits"] = serde_json::json!([]);
-        config["process"]["args"] = serde_json::json!(["/bin/sh", "-c", COUNTER]);
+        config["process"]["args"] = serde_json::json!(command);
         config["root"]["readonly"] = false.into();
         fs::write(&path, config.to_string()).unwrap();
         let mut start = runc.0.command("source", "runc");
@@ -217,7 +241,7 @@ impl Runc {
             .arg(&runc.0.id);
         start.stdout(Stdio::null()).stderr(Stdio::null());
         assert!(start.status().unwrap().success());
-        counts_on(runc.pid("source").unwrap(), 3);
+        wait_for_count(runc.pid("source").unwrap(), 3);
         runc
     }
 
@@ -448,8 +472,15 @@ fn a_sender_killed_behind_the_checkpoint_has_said_how_to_go_on() {
 struct Podman(Hosts);
 
 impl Podman {
-    /// `None` where podman does not work, with the reason why.
+    /// An error where podman does not work, with the reason why.
     fn start(criu: CriuUnderTest) -> Result<Self, String> {
+        let podman = Self::running(criu, &COUNTING)?;
+        counts_on(podman.pid("source").ok_or("it does not run")?, 3);
+        Ok(podman)
+    }
+
+    /// One in which this command runs and counts.
+    fn running(criu: CriuUnderTest, command: &[&str]) -> Result<Self, String> {
         let podman = Self(Hosts::new(criu));
         let hosts = &podman.0;
         fs::write(
@@ -478,28 +509,20 @@ impl Podman {
                 .success()
         );
         let image = hosts.directory.join("image.tar").display().to_string();
+        let mut run = vec!["run", "--detach", "--network", "none", "--name"];
+        run.extend([hosts.id.as_str(), "counter"]);
+        run.extend(command);
         for words in [
             &["import", archive.as_str(), "counter"][..],
             &["save", "--output", &image, "counter"],
-            &[
-                "run",
-                "--detach",
-                "--network",
-                "none",
-                "--name",
-                &hosts.id,
-                "counter",
-                "/bin/sh",
-                "-c",
-                COUNTER,
-            ],
+            &run,
         ] {
             let output = hosts.run("source", "podman", words);
             if !output.status.success() {
                 return Err(String::from_utf8_lossy(&output.stderr).into_owned());
             }
         }
-        counts_on(podman.pid("source").ok_or("it does not run")?, 3);
+        wait_for_count(podman.pid("source").ok_or("it does not run")?, 3);
         Ok(podman)
     }
 

@@ -120,21 +120,22 @@ struct Talk {
 impl Moved {
     /// Rules by which CRIU holds a connection still on a host, which it is to take away again.
     fn locks(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        for host in [&self.hosts.source, &self.hosts.destination] {
-            for (program, arguments) in [("iptables-save", &[][..]), ("nft", &["list", "ruleset"])]
-            {
-                let listed = host.command(program).args(arguments).output().unwrap();
-                let text = String::from_utf8_lossy(&listed.stdout).into_owned();
-                found.extend(
-                    text.lines()
-                        .filter(|line| line.contains("CRIU"))
-                        .map(str::to_owned),
-                );
-            }
-        }
-        found
+        let hosts = [&self.hosts.source, &self.hosts.destination];
+        hosts.into_iter().flat_map(locks).collect()
     }
+}
+
+/// Rules by which CRIU holds connections on a host. It names tables and chains of its own, and marks its own packets,
+/// which rules in those of others let through.
+fn locks(host: &NetworkNamespace) -> Vec<String> {
+    let mut found = Vec::new();
+    for (program, arguments) in [("iptables-save", &[][..]), ("nft", &["list", "ruleset"])] {
+        let listed = host.command(program).args(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let is_lock = |line: &&str| line.contains("CRIU") || line.contains("c114");
+        found.extend(text.lines().filter(is_lock).map(str::to_owned));
+    }
+    found
 }
 
 /// How the server travels.
@@ -433,4 +434,63 @@ fn a_server_whose_memory_cannot_follow_is_ended_there_and_kept_here() {
     signal(moved.process.pid(), Signal::CONT);
     moved.process.wait_for_count_above(before);
     assert_eq!(moved.process.verify(), Ok(()));
+}
+
+/// What `docs/migration.md` says of it: what remains, and what helps.
+#[test]
+fn connections_that_a_killed_criu_holds_can_be_freed() {
+    let Some(criu) = CriuUnderTest::newest() else {
+        return;
+    };
+    Subreaper::enable();
+    let hosts = Hosts::new();
+    for host in [&hosts.source, &hosts.destination] {
+        ip(host, "link set lo up");
+    }
+    let scene = Scene::new().tcp().memory_kib(1024);
+    let process = on(&hosts.source, || {
+        scene.namespaces(&[Namespace::Pid]).start()
+    });
+    process.wait_for_count_above(2);
+    let directory = TempDir::new();
+    let script = directory.join("script");
+    let text = "#!/bin/sh\n[ \"$CRTOOLS_SCRIPT_ACTION\" = post-dump ] || exit 0\n\
+                for pid in $(pgrep -P $PPID); do [ $pid = $$ ] || kill -9 $pid; done\n";
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut receive = criuctl(&hosts.destination, &criu);
+    receive.args(["migrate", "receive", "--listen", "10.77.2.2:0"]);
+    receive.args(["--insecure", "-D"]);
+    receive.arg(directory.make_dir("destination"));
+    let (mut receiver, address) = listening(receive, &directory);
+    let pid = process.pid().to_string();
+    let temporary = directory.make_dir("temporary");
+    let sent = criuctl(&hosts.source, &criu)
+        .args(["migrate", "send", &pid, &address.to_string()])
+        .args(["--insecure", "--tcp-established", "--action-script"])
+        .arg(&script)
+        .env("TMPDIR", &temporary)
+        .output()
+        .unwrap();
+    wait_for(&mut receiver, "the receiver");
+    let said = String::from_utf8_lossy(&sent.stderr);
+    assert_eq!(sent.status.code(), Some(1), "{said}");
+    assert!(said.contains("goes on here"), "{said}");
+    process.wait_for_count_above(process.count());
+    assert!(!locks(&hosts.source).is_empty(), "{said}");
+    assert_eq!(locks(&hosts.destination), Vec::<String>::new());
+
+    // A CRIU that lets the tree go on takes its sockets out of repair mode. It removes its own rules, not those before.
+    let dumped = criuctl(&hosts.source, &criu)
+        .args(["dump", &pid, "--leave-running", "--tcp-established", "-D"])
+        .arg(directory.make_dir("dump"))
+        .output()
+        .unwrap();
+    assert!(dumped.status.success(), "{dumped:?}");
+    let free =
+        "iptables-save | sed -n '/0xc114/s/^-A/-D/p' | while read -r rule; do iptables $rule; done";
+    let freed = hosts.source.command("sh").args(["-c", free]).output();
+    assert!(freed.unwrap().status.success());
+    assert_eq!(locks(&hosts.source), Vec::<String>::new());
+    assert_eq!(process.verify(), Ok(()));
 }

@@ -74,6 +74,11 @@ impl Link {
         self.shared.state.store(BLACK_HOLE, Ordering::SeqCst);
     }
 
+    /// Is narrow from now on.
+    pub(crate) fn narrow(&self) {
+        self.shared.narrow_from.store(0, Ordering::SeqCst);
+    }
+
     /// Ends being narrow.
     pub(crate) fn widen(&self) {
         self.shared.narrow_from.store(u64::MAX, Ordering::SeqCst);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use criu_testkit::{CriuUnderTest, Namespace, Scene, Subreaper, TempDir, TestProcess};
+use criu_testkit::{CriuUnderTest, Namespace, Scene, Subreaper, TempDir, TestProcess, slowness};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::link::Link;
@@ -19,14 +19,6 @@ use crate::link::Link;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Silence after which a side gives the other up, but where everything is slow.
 const SILENCE: Duration = Duration::from_secs(3);
-
-/// How many times slower than usual this machine is; `cargo xtask` says so for its guest.
-pub(crate) fn slowness() -> u32 {
-    std::env::var("CRIU_TEST_SLOWNESS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(1)
-}
 
 pub(crate) fn patience() -> Duration {
     PATIENCE * slowness()
@@ -137,7 +129,7 @@ pub(crate) enum Role {
 /// Whether memory follows, and has not come yet.
 pub(crate) fn is_filled(mode: Mode, moment: Moment) -> bool {
     let is_handed_over = matches!(moment, Moment::Destination("pre-resume") | Moment::Filling);
-    mode == Mode::PostCopy && is_handed_over
+    mode.is_lazy() && is_handed_over
 }
 
 /// Memory that all has to follow, or goes through a narrow link: more than fits into the buffers on the way.
@@ -199,7 +191,7 @@ impl Sides {
         let link = Link::to(
             address,
             match moment {
-                _ if is_filled(mode, moment) => 0,
+                _ if is_filled(mode, moment) && !mode.has_rounds() => 0,
                 Moment::Pages | Moment::Rounds => PART_OF_MEMORY,
                 _ => u64::MAX,
             },
@@ -211,6 +203,10 @@ impl Sides {
         if moment == Moment::Rounds {
             // Rounds as long as another would help.
             send.args(["--max-downtime", "0ms"]);
+        }
+        if is_filled(mode, moment) {
+            // What is written to all the time is left over by one as by many.
+            send.args(["--max-rounds", "1"]);
         }
         mark(&mut send);
         send.arg("-D").arg(directory.make_dir("source"));
@@ -226,13 +222,19 @@ impl Sides {
             count_file: process.directory().join("count"),
             directory,
         };
-        sides.wait_for_moment(moment);
+        sides.wait_for_moment(moment, mode);
         sides
     }
 
-    fn wait_for_moment(&mut self, moment: Moment) {
+    fn wait_for_moment(&mut self, moment: Moment, mode: Mode) {
         let deadline = Instant::now() + patience();
+        // Only what the rounds have left is not to come.
+        let mut narrows = is_filled(mode, moment) && mode.has_rounds();
         loop {
+            if narrows && self.read("receiver").contains("round 1 is stored") {
+                self.link.narrow();
+                narrows = false;
+            }
             let is_reached = match moment {
                 Moment::Source(_) | Moment::Destination(_) => {
                     self.directory.join("reached").exists()

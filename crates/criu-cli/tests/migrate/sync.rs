@@ -235,6 +235,49 @@ fn a_tree_arrives_with_a_root_that_the_destination_had_nothing_of() {
     }
 }
 
+/// The last pass is over before the tree runs there, and what it wrote before it was frozen is in the files then.
+#[test]
+fn files_come_along_with_a_tree_whose_memory_follows() {
+    if !have("rsync") {
+        skip!(Avoidable, "rsync is not installed");
+    }
+    for criu in CriuUnderTest::all() {
+        let mut process = traveller(Scene::new().memory_kib(4096).children(1).open_file());
+        let root = process.root().unwrap().to_path_buf();
+        fs::create_dir(root.join("data")).unwrap();
+        fs::write(root.join("data/late"), "before").unwrap();
+        let elsewhere = Elsewhere::new();
+        let text = format!("echo after > {}", root.join("data/late").display());
+        let script = elsewhere.script("pre-dump", &text).display().to_string();
+        let send = ["--mode", "post-copy", "--sync", "/"];
+        let moved = run(
+            &criu,
+            &process,
+            &elsewhere,
+            &[&send[..], &["--action-script", &script]].concat(),
+            &["--allow-sync", "/"],
+        );
+        arrived(&mut process, &elsewhere, &moved);
+        assert_eq!(
+            fs::read_to_string(elsewhere.join("data/late")).unwrap(),
+            "after\n"
+        );
+        // Its memory: it answers in its own directory, which is elsewhere now.
+        let answer = elsewhere.join("state/verified");
+        fs::write(elsewhere.join("state/verify"), "").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !answer.exists() {
+            assert!(Instant::now() < deadline, "no answer: {}", moved.said);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(fs::read_to_string(answer).unwrap(), "");
+        for side in ["source", "destination"] {
+            let left = fs::read_dir(elsewhere.directory.join(side)).unwrap();
+            assert_eq!(left.count(), 0, "{side}");
+        }
+    }
+}
+
 /// Elsewhere has the programs already, but not what the process works on.
 fn with_programs(process: &TestProcess) -> Elsewhere {
     let elsewhere = Elsewhere::new();

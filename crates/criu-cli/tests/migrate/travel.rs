@@ -1,5 +1,6 @@
 //! Where nothing goes wrong.
 
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use criu_testkit::{CriuUnderTest, Scene, Subreaper, TempDir, TestProcess};
@@ -201,5 +202,48 @@ fn plain_tcp_beyond_this_machine_needs_the_users_word() {
         let said = String::from_utf8_lossy(&refused.stderr);
         assert_eq!(refused.status.code(), Some(2), "{said}");
         assert!(said.contains("--insecure"), "{said}");
+    }
+}
+
+/// A pipe that leads out of the tree ends with the source; the destination hands another over in its place.
+#[test]
+fn a_tree_that_writes_into_a_pipe_is_handed_another_on_the_destination() {
+    let Some(criu) = CriuUnderTest::newest() else {
+        return;
+    };
+    for mode in ["stop-and-copy", "post-copy"] {
+        Subreaper::enable();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let inode = rustix::fs::fstat(&writer).unwrap().st_ino;
+        let scene = Scene::new().counting_on_stdout().stdout(writer);
+        let mut process = traveller(scene);
+        let (new_reader, new_writer) = std::io::pipe().unwrap();
+        let directory = TempDir::new();
+        let mut receive = criuctl(&criu);
+        receive.args(["migrate", "receive", "--listen", "127.0.0.1:0", "-D"]);
+        receive.arg(directory.make_dir("destination"));
+        receive.arg("--root").arg(process.root().unwrap());
+        receive.args(["--inherit-fd", &format!("fd[0]:pipe:[{inode}]")]);
+        receive.stdin(new_writer);
+        let (mut receiver, address) = listening(receive, &directory);
+        let sent = criuctl(&criu)
+            .args(["--json", "migrate", "send", "--mode", mode])
+            .args([process.pid().to_string(), address.to_string()])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&sent.stdout);
+        assert!(sent.status.success(), "{sent:?}");
+        assert!(wait_for(&mut receiver, "the receiver").success());
+        let result: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        arrived(&mut process, result["result"]["pid"].as_u64().unwrap());
+        // Nothing is lost between the two, nothing comes twice.
+        let last = BufReader::new(reader).lines().last().unwrap().unwrap();
+        let mut lines = BufReader::new(new_reader).lines();
+        let first = lines.next().unwrap().unwrap();
+        let number = |text: &str| text.parse::<u64>().unwrap();
+        assert_eq!(number(&first), number(&last) + 1, "{mode}");
+        // The receiver has kept no end of it.
+        drop(process);
+        assert!(lines.all(|line| line.is_ok()));
     }
 }

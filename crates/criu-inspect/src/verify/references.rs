@@ -500,6 +500,10 @@ impl Check<'_> {
             let Some(id) = id.filter(|_| id != host && host.is_some()) else {
                 continue;
             };
+            // Its content can be left out (`--empty-ns net`), as runc always does: all of it then.
+            if kind == ImageKind::Netns && !NETWORK.iter().any(|kind| known.has(*kind, id)) {
+                continue;
+            }
             if !known.has(kind, id) {
                 let name = ImageKind::Ids.file(pid.into());
                 let problem = format!("{word} namespace {id}: {} is missing", kind.file(id.into()));
@@ -508,6 +512,9 @@ impl Check<'_> {
         }
     }
 }
+
+/// Images of what is in a network namespace, beside its settings.
+const NETWORK: [ImageKind; 3] = [ImageKind::Netdev, ImageKind::Ifaddr, ImageKind::Route];
 
 /// The other end is outside the checkpoint (`USK_EXTERN` of `uflags`, from CRIU's `sk-unix.c`).
 const USK_EXTERN: u32 = 1;

@@ -10,6 +10,7 @@ use crate::connection::Connection;
 use crate::conversation::Party;
 use crate::destination::{Destination, Received, SYNC, Taking};
 use crate::error::{Error, Result};
+use crate::images_dir::ImagesDir;
 use crate::message::{Message, Needs};
 use crate::staging::Staging;
 use crate::sync::Landing;
@@ -92,28 +93,37 @@ impl Arrival<'_> {
         let timing = &self.destination.timing;
         let place = self.staging.path();
         let (runtime, id) = (self.container.runtime, self.container.id.as_str());
+        let mut rounds = 0_u32;
+        let mut left_bytes = self.room_bytes;
         let descriptors = loop {
             // How long a runtime takes to checkpoint is its own.
             match connection.hear("its next step", timing.restore, watch)? {
                 Message::OpenSync { path, pass } => {
                     landing.receive(connection, &path, pass, place, SYNC)?;
                 }
+                first @ Message::Image { .. } => {
+                    rounds = rounds.saturating_add(1);
+                    let directory = self.staging.images_of(rounds)?;
+                    let taking = self.taking(&directory, left_bytes, watch);
+                    left_bytes -= taking.round(connection, landing, first)?;
+                    connection.say(&Message::RoundStored)?;
+                    watch.tell(Happening::RoundStored {
+                        round: rounds,
+                        bytes: self.room_bytes - left_bytes,
+                    });
+                }
                 Message::Checkpointed { descriptors } => break descriptors,
                 message => return Err(unexpected(connection, &message)),
             }
         };
-        let directory = self.staging.whole()?;
-        let taking = Taking {
-            directory: &directory,
-            limit_bytes: self.room_bytes,
-            place,
-            within: timing.restore,
-            watch,
-        };
+        let number = rounds.saturating_add(1);
+        let directory = self.staging.images_of(number)?;
         let first = connection.hear("the checkpoint", timing.restore, watch)?;
-        let (images, _) = taking.run(connection, landing, first)?;
+        let (images, _) = self
+            .taking(&directory, left_bytes, watch)
+            .all(connection, landing, first)?;
         if runtime == Runtime::Runc {
-            write_descriptors(&descriptors, place)?;
+            write_descriptors(&descriptors, directory.path())?;
         }
         let program = Program::find(runtime, &self.destination.criu, place)?;
         if exists(&program, runtime, id)? {
@@ -138,7 +148,7 @@ impl Arrival<'_> {
             return Err(unexpected(connection, &answer));
         };
         watch.tell(Happening::Committing);
-        match self.restore(&program, timing.restore) {
+        match self.restore(&program, number, timing.restore) {
             Ok(pid) => {
                 landing.keep();
                 watch.tell(Happening::Running { pid });
@@ -164,16 +174,36 @@ impl Arrival<'_> {
         }
     }
 
-    fn restore(&self, program: &Program, within: Duration) -> Result<i32> {
-        let (id, place, needs) = (self.container.id.as_str(), self.staging.path(), self.needs);
+    fn taking<'a>(
+        &'a self,
+        directory: &'a ImagesDir,
+        limit_bytes: u64,
+        watch: &'a Watch,
+    ) -> Taking<'a> {
+        Taking {
+            directory,
+            limit_bytes,
+            place: self.staging.path(),
+            within: self.destination.timing.restore,
+            watch,
+        }
+    }
+
+    /// Restores the container from the images of that number.
+    fn restore(&self, program: &Program, number: u32, within: Duration) -> Result<i32> {
+        let (id, needs) = (self.container.id.as_str(), self.needs);
+        let images = self.staging.path_of(number);
         match self.container.runtime {
             Runtime::Runc => {
                 let bundle = self.container.bundle.as_deref().unwrap_or("/");
-                runc::restore(program, id, place, Path::new(bundle), needs, within)?;
+                runc::restore(program, id, &images, Path::new(bundle), needs, within)?;
                 Ok(runc::state(program, id)?.pid)
             }
             Runtime::Podman => {
-                podman::import(program, &place.join(ARCHIVE), needs, within)?;
+                let archive_of = |number| self.staging.path_of(number).join(ARCHIVE);
+                let previous = (number > 1).then(|| archive_of(number - 1));
+                let archive = archive_of(number);
+                podman::import(program, &archive, previous.as_deref(), needs, within)?;
                 Ok(podman::state(program, id)?.pid)
             }
         }

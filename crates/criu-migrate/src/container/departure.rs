@@ -10,6 +10,7 @@ use criu::Criu;
 
 use super::arrival::{ARCHIVE, DESCRIPTORS, DESCRIPTORS_MAX};
 use super::program::Program;
+use super::rounds::{PreCheckpoint, Rounding};
 use super::{
     Container, ContainerFate, ContainerNotSent, ContainerOffer, Runtime, is_id, podman, runc,
 };
@@ -18,10 +19,11 @@ use crate::conversation::{Party, Stage};
 use crate::error::{Error, Result};
 use crate::host;
 use crate::message::{Message, Needs, Offer};
-use crate::mode::Mode;
+use crate::mode::{Abilities, Mode, choose};
+use crate::policy::Limits;
 use crate::preflight::{self, Facts};
 use crate::report::Sent;
-use crate::source::{Copied, send_images};
+use crate::source::{Copied, Rounds, send_images};
 use crate::staging::Staging;
 use crate::sync::{Departure, written_by};
 use crate::timing::Timing;
@@ -42,6 +44,10 @@ pub struct ContainerSource {
     pub needs: Needs,
     /// Paths that come along beside a runc bundle and its root, such as those of bind mounts.
     pub sync: Vec<PathBuf>,
+    /// How its memory moves: pre-copy or stop-and-copy. Unless set it is pre-copy where the source can track memory.
+    pub mode: Option<Mode>,
+    /// When rounds of pre-copy end. A podman container has one at most.
+    pub limits: Limits,
     /// Where the checkpoint lies. It should outlast a reboot.
     pub work_dir: PathBuf,
     /// How long to wait for the destination, and (`restore`) for the runtime.
@@ -58,6 +64,18 @@ struct Leaving {
     /// Where the root of a runc container lies.
     rootfs: PathBuf,
     departure: Option<Departure>,
+    mode: Mode,
+    rounds: Rounds,
+    previous: PreCheckpoint,
+}
+
+/// What was found of a container that runs.
+struct Found {
+    offer: ContainerOffer,
+    pid: i32,
+    rootfs: PathBuf,
+    /// Where podman keeps what belongs to it.
+    storage: Option<PathBuf>,
 }
 
 impl ContainerSource {
@@ -68,6 +86,8 @@ impl ContainerSource {
             container,
             needs: Needs::default(),
             sync: Vec::new(),
+            mode: None,
+            limits: Limits::default(),
             work_dir: PathBuf::from("/var/tmp"),
             timing: Timing::default(),
         }
@@ -143,6 +163,7 @@ impl ContainerSource {
             }
             return Err((stage, error, fate));
         }
+        leaving.previous.keep();
         let restore_command = self.restore_command(&leaving);
         report.restore_command = Some(restore_command.clone());
         watch.tell(Happening::Checkpointed { restore_command });
@@ -193,12 +214,12 @@ impl ContainerSource {
         }
         Ok(Sent {
             pid: there,
-            mode: Mode::StopAndCopy,
-            rounds: Vec::new(),
+            mode: leaving.mode,
             downtime,
             frozen: None,
             total: began.elapsed(),
-            page_stream_bytes: 0,
+            page_stream_bytes: leaving.rounds.stream_bytes,
+            rounds: std::mem::take(&mut leaving.rounds.reports),
             followed_bytes: 0,
             images: copied.images,
             image_bytes: copied.stream_bytes,
@@ -215,11 +236,21 @@ impl ContainerSource {
                 problem: "that is no id of a container",
             });
         }
+        if self.mode.is_some_and(Mode::is_lazy) {
+            return Err(Error::Misuse {
+                problem: "the memory of a container cannot follow it: choose pre-copy or stop-and-copy",
+            });
+        }
         let mut staging = Staging::create_lasting(&self.work_dir, id)?;
         // Until there is something to keep.
         staging.let_go();
         let program = Program::find(*runtime, &self.criu, staging.path())?;
-        let (offer, pid, rootfs) = self.look(&program)?;
+        let Found {
+            offer,
+            pid,
+            rootfs,
+            storage,
+        } = self.look(&program)?;
         let mut paths = self.sync.clone();
         if let Some(bundle) = &offer.bundle {
             let bundle = PathBuf::from(bundle);
@@ -232,6 +263,7 @@ impl ContainerSource {
         let departure = Departure::below(Path::new("/"), &paths)?;
         let tree = Tree::of(pid).map_err(Error::io(format!("look at process {pid}")))?;
         let host = host::here(&self.criu)?;
+        let memory_tracking = host.memory_tracking;
         let mut facts = Facts::of_host(&host, &self.criu, &self.work_dir)?;
         facts.memory_bytes = tree.resident_bytes();
         let mut offer_of_all = Offer::new(host, facts.fit());
@@ -246,9 +278,28 @@ impl ContainerSource {
             Message::Refuse { reason } => return Err(Error::Refused { reason }),
             message => return Err(out_of_turn(&message)),
         }
+        let chosen = choose(self.mode, &Abilities::of_tracking(memory_tracking))?;
+        watch.tell(Happening::ModeChosen {
+            mode: chosen.mode,
+            reason: chosen.reason.to_owned(),
+        });
         if let Some(departure) = &departure {
             departure.first_pass(connection, watch)?;
         }
+        let previous = PreCheckpoint::below(storage.as_deref());
+        let rounding = Rounding {
+            program: &program,
+            offer: &offer,
+            staging: &staging,
+            needs: &self.needs,
+            timing: &self.timing,
+            limits: &self.limits,
+            watch,
+        };
+        let rounds = match chosen.mode.has_rounds() {
+            true => rounding.run(connection)?,
+            false => Rounds::default(),
+        };
         connection.check(watch)?;
         staging.keep();
         Ok(Leaving {
@@ -258,10 +309,13 @@ impl ContainerSource {
             pid,
             rootfs,
             departure,
+            mode: chosen.mode,
+            rounds,
+            previous,
         })
     }
 
-    fn look(&self, program: &Program) -> Result<(ContainerOffer, i32, PathBuf)> {
+    fn look(&self, program: &Program) -> Result<Found> {
         let Container { runtime, id } = &self.container;
         let not_running = |status: &str| Error::Container {
             runtime: *runtime,
@@ -285,7 +339,12 @@ impl ContainerSource {
                     bundle: Some(bundle),
                     image: None,
                 };
-                Ok((offer, state.pid, state.rootfs))
+                Ok(Found {
+                    offer,
+                    pid: state.pid,
+                    rootfs: state.rootfs,
+                    storage: None,
+                })
             }
             Runtime::Podman => {
                 let state = podman::state(program, id)?;
@@ -299,18 +358,31 @@ impl ContainerSource {
                     bundle: None,
                     image: Some(state.image),
                 };
-                Ok((offer, state.pid, PathBuf::new()))
+                Ok(Found {
+                    offer,
+                    pid: state.pid,
+                    rootfs: PathBuf::new(),
+                    storage: state.storage,
+                })
             }
         }
     }
 
     fn checkpoint(&self, leaving: &Leaving) -> Result<()> {
         let (program, id) = (&leaving.program, leaving.offer.id.as_str());
-        let (place, within) = (leaving.staging.path(), self.timing.restore);
+        let (needs, within) = (&self.needs, self.timing.restore);
+        let number = leaving.number();
+        let images = leaving.staging.images_to_dump(number)?;
+        let images = images.path();
         match self.container.runtime {
-            Runtime::Runc => runc::checkpoint(program, id, place, &self.needs, within),
+            Runtime::Runc => {
+                let parent = (number > 1).then(|| leaving.staging.parent_of(number));
+                let kind = runc::Kind::Checkpoint;
+                runc::dump(program, id, images, kind, parent, needs, within)
+            }
             Runtime::Podman => {
-                podman::checkpoint(program, id, &place.join(ARCHIVE), &self.needs, within)
+                let archive = images.join(ARCHIVE);
+                podman::checkpoint(program, id, &archive, number > 1, needs, within)
             }
         }
     }
@@ -324,15 +396,15 @@ impl ContainerSource {
         watch: &Watch,
     ) -> Result<Copied> {
         connection.check(watch)?;
+        let images = leaving.staging.open_images(leaving.number())?;
         let descriptors = match self.container.runtime {
-            Runtime::Runc => read_descriptors(leaving.staging.path())?,
+            Runtime::Runc => read_descriptors(images.path())?,
             Runtime::Podman => Vec::new(),
         };
         connection.say(&Message::Checkpointed { descriptors })?;
         if let Some(departure) = &leaving.departure {
             departure.last_pass(connection, written, self.timing.restore, watch)?;
         }
-        let images = leaving.staging.whole()?;
         let copied = send_images(connection, &images, false, watch)?;
         match connection.hear("taking the images in", self.timing.answer, watch)? {
             Message::Ready => Ok(copied),
@@ -343,11 +415,12 @@ impl ContainerSource {
     /// Restores the container here; with the reason why, returns what to report.
     fn resume(&self, leaving: &mut Leaving, reason: Error) -> (Error, ContainerFate) {
         let (program, id) = (&leaving.program, leaving.offer.id.as_str());
-        let (place, within) = (leaving.staging.path(), self.timing.restore);
+        let within = self.timing.restore;
         let restored = match self.container.runtime {
             Runtime::Runc => {
+                let images = leaving.images();
                 let bundle = leaving.offer.bundle.as_deref().unwrap_or("/");
-                runc::restore(program, id, place, Path::new(bundle), &self.needs, within)
+                runc::restore(program, id, &images, Path::new(bundle), &self.needs, within)
             }
             Runtime::Podman => podman::restore_kept(program, id, &self.needs, within),
         };
@@ -366,8 +439,7 @@ impl ContainerSource {
         let words: Vec<String> = match self.container.runtime {
             Runtime::Runc => {
                 let bundle = leaving.offer.bundle.as_deref().unwrap_or("/");
-                let place = leaving.staging.path();
-                runc::restore_words(id, place, Path::new(bundle), &self.needs)
+                runc::restore_words(id, &leaving.images(), Path::new(bundle), &self.needs)
                     .iter()
                     .map(|word| word.to_string_lossy().into_owned())
                     .collect()
@@ -379,6 +451,16 @@ impl ContainerSource {
 }
 
 impl Leaving {
+    /// The number of the checkpoint, counted after the rounds.
+    fn number(&self) -> u32 {
+        self.rounds.count().saturating_add(1)
+    }
+
+    /// Where the checkpoint lies.
+    fn images(&self) -> PathBuf {
+        self.staging.path_of(self.number())
+    }
+
     /// What the container's processes write, by the names this host has for it.
     fn written(&self) -> BTreeSet<String> {
         let Ok(tree) = Tree::of(self.pid) else {
@@ -417,7 +499,7 @@ fn read_descriptors(place: &Path) -> Result<Vec<String>> {
 }
 
 /// The state machine takes some messages here that belong to the other kind of migration.
-fn out_of_turn(message: &Message) -> Error {
+pub(super) fn out_of_turn(message: &Message) -> Error {
     crate::conversation::OutOfTurn {
         stage: Stage::Over,
         speaker: Party::Destination,

@@ -1,8 +1,9 @@
 //! The engine `podman`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use criu_image::stats::DumpStats;
 use serde_json::Value;
 
 use super::ImageSeen;
@@ -17,6 +18,8 @@ pub(super) struct State {
     pub(super) name: String,
     pub(super) pid: i32,
     pub(super) is_running: bool,
+    /// Where podman keeps what belongs to it.
+    pub(super) storage: Option<PathBuf>,
     pub(super) image: ImageSeen,
 }
 
@@ -37,6 +40,7 @@ pub(super) fn state(program: &Program, id: &str) -> Result<State> {
         id: text(&container["Id"])?,
         name: text(&container["Name"])?,
         pid: pid.and_then(|pid| pid.try_into().ok()).unwrap_or(0),
+        storage: container["StaticDir"].as_str().map(PathBuf::from),
         is_running: container["State"]["Status"].as_str() == Some("running"),
         image: ImageSeen {
             name: text(&container["ImageName"])?,
@@ -79,16 +83,52 @@ pub(super) fn image_obstacle(program: &Program, image: &ImageSeen) -> Option<Str
     }
 }
 
-/// Checkpoints the container: into its own storage, and into an archive.
-pub(super) fn checkpoint(
+/// Dumps the memory of the container into its own storage, and into an archive; the container goes on.
+pub(super) fn pre_checkpoint(
     program: &Program,
     id: &str,
     archive: &Path,
     needs: &Needs,
     within: Duration,
+) -> Result<DumpStats> {
+    let archive = archive.display().to_string();
+    let mut words = vec!["container", "checkpoint", "--pre-checkpoint"];
+    words.extend(["--print-stats", "--export", &archive]);
+    words.extend(options(needs));
+    words.push(id);
+    let doing = format!("dump the memory of container {id}");
+    let said = program.run(&doing, words, within)?;
+    Ok(statistics(&said))
+}
+
+/// What `--print-stats` prints; what it does not say counts as none.
+fn statistics(said: &str) -> DumpStats {
+    let value: Value = serde_json::from_str(said).unwrap_or_default();
+    let figures = &value["container_statistics"][0]["criu_statistics"];
+    let count = |name: &str| figures[name].as_u64().unwrap_or_default();
+    let mut statistics = DumpStats::default();
+    statistics.freezing = Duration::from_micros(count("freezing_time"));
+    statistics.frozen = Duration::from_micros(count("frozen_time"));
+    statistics.pages_scanned = count("pages_scanned");
+    statistics.pages_written = count("pages_written");
+    statistics
+}
+
+/// Checkpoints the container: into its own storage, and into an archive. With `previous`, without the memory its
+/// pre-checkpoint has.
+pub(super) fn checkpoint(
+    program: &Program,
+    id: &str,
+    archive: &Path,
+    previous: bool,
+    needs: &Needs,
+    within: Duration,
 ) -> Result<()> {
     let archive = archive.display().to_string();
     let mut words = vec!["container", "checkpoint", "--keep", "--export", &archive];
+    if previous {
+        words.push("--with-previous");
+    }
     words.extend(options(needs));
     words.push(id);
     let doing = format!("checkpoint container {id}");
@@ -115,15 +155,20 @@ pub(super) fn restore_words(id: &str, needs: &Needs) -> Vec<String> {
     words.into_iter().map(str::to_owned).collect()
 }
 
-/// Restores a container from an archive.
+/// Restores a container from an archive, and that of its pre-checkpoint if there was one.
 pub(super) fn import(
     program: &Program,
     archive: &Path,
+    previous: Option<&Path>,
     needs: &Needs,
     within: Duration,
 ) -> Result<()> {
     let archive = archive.display().to_string();
+    let previous = previous.map(|previous| previous.display().to_string());
     let mut words = vec!["container", "restore", "--import", &archive];
+    if let Some(previous) = &previous {
+        words.extend(["--import-previous", previous]);
+    }
     words.extend(options(needs));
     program
         .run("restore the container", words, within)
@@ -146,4 +191,20 @@ fn options(needs: &Needs) -> Vec<&'static str> {
         words.push("--file-locks");
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_are_read_as_podman_prints_them_and_may_be_missing() {
+        let said = r#"{"podman_checkpoint_duration": 9, "container_statistics": [{"Id": "x",
+            "runtime_checkpoint_duration": 5, "criu_statistics": {"freezing_time": 7, "frozen_time": 8,
+            "memdump_time": 3, "memwrite_time": 1, "pages_scanned": 300, "pages_written": 20}}]}"#;
+        let found = statistics(said);
+        assert_eq!((found.pages_scanned, found.pages_written), (300, 20));
+        assert_eq!(found.frozen, Duration::from_micros(8));
+        assert_eq!(statistics("0a1b2c\n"), DumpStats::default());
+    }
 }

@@ -1,6 +1,7 @@
 //! The runtime `runc`.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,22 +36,48 @@ pub(super) fn exists(program: &Program, id: &str) -> Result<bool> {
     }
 }
 
-/// Checkpoints the container into a directory; it is gone then.
-pub(super) fn checkpoint(
+/// What a dump takes, and what becomes of the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Memory only; the container goes on.
+    PreDump,
+    /// All of it; it is gone then.
+    Checkpoint,
+}
+
+/// Dumps the container into a directory, without what the images in `parent`, as seen from there, have.
+pub(super) fn dump(
     program: &Program,
     id: &str,
     images: &Path,
+    kind: Kind,
+    parent: Option<PathBuf>,
     needs: &Needs,
     within: Duration,
 ) -> Result<()> {
     let mut words = words(["checkpoint", "--image-path"]);
     words.extend([images.into(), "--work-path".into(), images.into()]);
+    if let Some(parent) = parent {
+        words.extend(["--parent-path".into(), parent.into()]);
+    }
+    if kind == Kind::PreDump {
+        words.push("--pre-dump".into());
+    }
     words.extend(options(needs));
     words.push(id.into());
     program
-        .run(&format!("checkpoint container {id}"), words, within)
+        .run(&format!("{kind} container {id}"), words, within)
         .map(drop)
         .map_err(|error| program.explain(error, &images.join("dump.log")))
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PreDump => "dump the memory of",
+            Self::Checkpoint => "checkpoint",
+        })
+    }
 }
 
 /// Restores the container.

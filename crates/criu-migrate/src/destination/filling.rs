@@ -39,8 +39,6 @@ impl Filling {
             inbound: Inbound::Bytes(u64::MAX),
             note_pages: false,
             patience: None,
-            // Without it `criu lazy-pages` would end, and the tree find zeros, before it can be ended.
-            stays_open: true,
         };
         // Requests for pages are to go on when it is too late to call off.
         let quiet = Watch::default();
@@ -53,9 +51,9 @@ impl Filling {
         Ok(Self { server, tunnel })
     }
 
-    /// Has the tree of these tasks guarded.
-    pub(crate) fn guard(&self, pids: impl Iterator<Item = i32>) -> io::Result<Guard> {
-        Guard::post(pids, self.server.pid(), self.tunnel.near_end()?)
+    /// Has the tree guarded while its memory follows.
+    pub(crate) fn guard(&self, tree: &Tree) -> io::Result<Guard> {
+        Guard::post(tree.pids(), self.server.pid(), self.tunnel.our_end()?)
     }
 
     /// Waits until all memory has come. When it cannot come any more the tree is ended: it must not run without.
@@ -68,7 +66,7 @@ impl Filling {
     ) -> Result<()> {
         let outcome = self.wait(connection, watch);
         if let Err(error) = outcome {
-            // At once: if it is `criu lazy-pages` that has ended, the tree finds zeros now where memory is missing.
+            // Before the tunnel goes. If it was the filler that ended, the tree finds zeros now: at once.
             let killed = tree.kill_with_children();
             drop(guard);
             killed?;
@@ -81,6 +79,12 @@ impl Filling {
         // The tree has all it needs, whether the source hears of it or not.
         let _ = connection.say(&Message::Filled);
         Ok(())
+    }
+
+    /// The tree is let go: with its connection `criu lazy-pages` would end, and the tree find zeros, before the tree can be
+    /// ended.
+    pub(crate) fn let_go(&self) {
+        self.tunnel.hold_open();
     }
 
     /// Looks whether it is still there, or has done all there was to do.

@@ -3,16 +3,16 @@
 //! While memory follows, `criu lazy-pages` fills what the tree touches, and the tree waits. Should it end, the kernel
 //! gives the tree zeros instead. So the tree is ended first if memory cannot come any more: by the receiving process, or,
 //! should that die, by the guard: a process of its own, a shell with a script of a few lines, since only a program that
-//! was there before can be started without `unsafe`. The guard also holds the near end of the connection of
+//! was there before can be started without `unsafe`. The guard also holds our end of the connection of
 //! `criu lazy-pages`, which so goes on to wait for memory until the tree has been ended.
 //!
-//! The guard does not hold the userfaultfds, though the tree would then wait instead of finding zeros: CRIU takes
-//! those of a task that has all its memory out of its epoll set by closing them, which works only if nobody else has
-//! them open. Otherwise it goes on with memory it has freed.
+//! It does not hold the userfaultfds, though the tree would then wait also when `criu lazy-pages` dies: CRIU takes those of
+//! a task that has all its memory out of its epoll set by closing them, which works only if nobody else has them open.
+//! Otherwise it goes on with memory it has freed.
 
 use std::fs;
 use std::io::{self, PipeWriter, Write};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -47,8 +47,8 @@ for task in "$@"; do
 done
 "#;
 
-/// The descriptor the shell holds for the sake of holding it.
-const HELD: RawFd = 3;
+/// Where the guard keeps what it only holds.
+const HELD: i32 = 3;
 
 /// A guard on duty. Dropping it unreleased has the tree killed.
 #[derive(Debug)]
@@ -58,11 +58,11 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Guards the tasks of these ids while the process `filler` fills their memory with what comes from `near_end`.
+    /// Guards the tasks of these ids while the process `filler` fills their memory, which goes on while `held` is open.
     pub(crate) fn post(
         pids: impl Iterator<Item = i32>,
         filler: u32,
-        near_end: OwnedFd,
+        held: OwnedFd,
     ) -> io::Result<Self> {
         wait_until_taken(filler)?;
         let tasks = pids.filter_map(|pid| Some(format!("{pid}:{}", start_time(pid)?)));
@@ -77,12 +77,10 @@ impl Guard {
             // What ends the receiver by a signal to its group is what this is there for.
             .process_group(0);
         let held = FdMapping {
-            parent_fd: near_end,
+            parent_fd: held,
             child_fd: HELD,
         };
-        command
-            .fd_mappings(vec![held])
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        command.fd_mappings(vec![held]).map_err(io::Error::other)?;
         Ok(Self {
             process: command.spawn()?,
             word: Some(word),

@@ -381,7 +381,7 @@ impl Hooks for Holding<'_> {
 impl Holding<'_> {
     fn hold(&mut self, pid: i32) -> Result<()> {
         if let (Some(filling), Some(tree)) = (&self.filling, &self.restored) {
-            let guard = filling.guard(tree.pids());
+            let guard = filling.guard(tree);
             self.guard = Some(guard.map_err(Error::io("guard the tree while its memory follows"))?);
         }
         self.watch.tell(Happening::Restored { pid });
@@ -406,6 +406,9 @@ impl Holding<'_> {
                 }
                 // A CRIU that has died meanwhile lets nothing go: its end says so.
                 if self.restored.as_ref().and_then(Tree::parent) == self.holder {
+                    if let Some(filling) = &self.filling {
+                        filling.let_go();
+                    }
                     self.watch.tell(Happening::Committing);
                     self.committed = Some(Instant::now());
                 }

@@ -110,7 +110,6 @@ impl Store<'_> {
             note_pages: false,
             // It only has to write them.
             patience: Some(self.timing.answer),
-            stays_open: false,
         };
         let pages = connection.take_pages()?;
         let (tunnel, theirs) = Tunnel::start(connection.outgoing(), pages, self.watch, plan)?;
@@ -174,13 +173,19 @@ impl Store<'_> {
             within: self.timing.restore,
             watch: self.watch,
         };
-        let (images, pages_follow) = taking.run(connection, self.landing, first)?;
+        let (images, pages_follow) = taking.all(connection, self.landing, first)?;
         Ok(Stored {
             directory,
             images,
             pages_follow,
         })
     }
+}
+
+/// What ended a row of images.
+enum Said {
+    Complete { images: u64, pages_follow: bool },
+    RoundDone { bytes: u64 },
 }
 
 /// How images are taken in.
@@ -198,12 +203,49 @@ pub(crate) struct Taking<'a> {
 impl Taking<'_> {
     /// Takes images from the `first` message on, until they are complete: how many they are, and whether pages
     /// follow. Files that come along may come between them.
-    pub(crate) fn run(
+    pub(crate) fn all(
         &self,
         connection: &mut Connection,
         landing: &mut Landing,
         first: Message,
     ) -> Result<(u64, bool)> {
+        match self.until_said(connection, landing, first)? {
+            Said::Complete {
+                images,
+                pages_follow,
+            } => Ok((images, pages_follow)),
+            Said::RoundDone { .. } => Err(out_of_turn(&Message::RoundDone).into()),
+        }
+    }
+
+    /// Takes the images of a round of a container: their bytes.
+    pub(crate) fn round(
+        &self,
+        connection: &mut Connection,
+        landing: &mut Landing,
+        first: Message,
+    ) -> Result<u64> {
+        match self.until_said(connection, landing, first)? {
+            Said::RoundDone { bytes } => Ok(bytes),
+            Said::Complete {
+                images,
+                pages_follow,
+            } => {
+                let message = Message::Complete {
+                    images,
+                    pages_follow,
+                };
+                Err(out_of_turn(&message).into())
+            }
+        }
+    }
+
+    fn until_said(
+        &self,
+        connection: &mut Connection,
+        landing: &mut Landing,
+        first: Message,
+    ) -> Result<Said> {
         let failed = |error| match error {
             IntakeError::Problem(problem) => Error::Image {
                 peer: Party::Source,
@@ -226,7 +268,14 @@ impl Taking<'_> {
                     pages_follow,
                 }) => {
                     intake.complete(images).map_err(failed)?;
-                    return Ok((images, pages_follow));
+                    return Ok(Said::Complete {
+                        images,
+                        pages_follow,
+                    });
+                }
+                Arrival::Message(Message::RoundDone) => {
+                    let bytes = intake.round_done().map_err(failed)?;
+                    return Ok(Said::RoundDone { bytes });
                 }
                 Arrival::Message(Message::OpenSync { path, pass }) => {
                     landing.receive(connection, &path, pass, self.place, SYNC)?;

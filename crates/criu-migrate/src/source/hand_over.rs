@@ -99,6 +99,26 @@ pub(crate) fn send_images(
     pages_follow: bool,
     watch: &Watch,
 ) -> Result<Copied> {
+    let copied = copy_images(connection, images, watch)?;
+    watch.tell(Happening::ImagesCopied {
+        images: copied.images,
+        stream_bytes: copied.stream_bytes,
+        sent_bytes: copied.sent_bytes,
+    });
+    connection.say(&Message::Complete {
+        images: copied.images,
+        pages_follow,
+    })?;
+    watch.tell(Happening::Restoring);
+    Ok(copied)
+}
+
+/// Sends all images of a directory.
+pub(crate) fn copy_images(
+    connection: &mut Connection,
+    images: &ImagesDir,
+    watch: &Watch,
+) -> Result<Copied> {
     let mut copied = Copied::default();
     for (name, len_bytes) in images.images()? {
         connection.check(watch)?;
@@ -113,16 +133,6 @@ pub(crate) fn send_images(
         copied.images += 1;
         copied.stream_bytes += len_bytes;
     }
-    watch.tell(Happening::ImagesCopied {
-        images: copied.images,
-        stream_bytes: copied.stream_bytes,
-        sent_bytes: copied.sent_bytes,
-    });
-    connection.say(&Message::Complete {
-        images: copied.images,
-        pages_follow,
-    })?;
-    watch.tell(Happening::Restoring);
     Ok(copied)
 }
 

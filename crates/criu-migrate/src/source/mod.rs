@@ -29,7 +29,7 @@ use crate::policy::{Decision, Limits, OnDivergence};
 use crate::preflight::{self, Check, Facts, Report};
 use crate::report::{Failed, Fate, NotSent, Sent};
 use crate::source::moving::Moving;
-use crate::source::rounds::{NO_ROUNDS, Rounding, Rounds};
+use crate::source::rounds::{NO_ROUNDS, Rounding};
 use crate::staging::Staging;
 use crate::sync::Departure;
 use crate::timing::Timing;
@@ -37,7 +37,8 @@ use crate::transport::Transport;
 use crate::tunnel::{Plan, Tunnel};
 use crate::watch::{Happening, Watch};
 
-pub(crate) use hand_over::{Copied, send_images};
+pub(crate) use hand_over::{Copied, copy_images, send_images};
+pub(crate) use rounds::{Counted, Rounds, until_decided};
 
 /// Sends a process tree away.
 #[derive(Debug)]

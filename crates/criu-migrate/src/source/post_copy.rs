@@ -93,7 +93,6 @@ fn prepare(moving: &mut Moving<'_>) -> Result<(ImagesDir, Tunnel)> {
         inbound: Inbound::PageRequests,
         note_pages: false,
         patience: None,
-        stays_open: false,
     };
     let (tunnel, theirs) = Tunnel::start(connection.outgoing(), pages, moving.watch, plan)?;
     let dump = &mut moving.dump;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use criu::request::{LogTo, Pages};
 use criu::{Criu, Dump};
+use criu_image::stats::DumpStats;
 
 use crate::connection::Connection;
 use crate::error::{Error, Result};
@@ -34,6 +35,39 @@ impl Rounds {
     pub(crate) fn count(&self) -> u32 {
         u32::try_from(self.reports.len()).unwrap_or(u32::MAX)
     }
+
+    /// Adds one that is over.
+    pub(crate) fn add(&mut self, counted: Counted<'_>, watch: &Watch) {
+        let Counted {
+            statistics,
+            stream_bytes,
+            wire_bytes,
+            took,
+        } = counted;
+        let figures = Round {
+            pages_scanned: statistics.pages_scanned,
+            pages_written: statistics.pages_written
+                + statistics.shared_pages_written.unwrap_or_default(),
+            page_size_bytes: rustix::param::page_size() as u64,
+            wire_bytes,
+            took,
+            fixed_downtime: statistics.freezing + statistics.frozen + OTHER_DOWNTIME,
+        };
+        let report = RoundReport {
+            round: self.count().saturating_add(1),
+            pages_scanned: figures.pages_scanned,
+            pages_written: figures.pages_written,
+            stream_bytes,
+            wire_bytes,
+            took,
+            frozen: statistics.frozen,
+            verdict: None,
+            figures,
+        };
+        watch.tell(Happening::RoundDone(report.clone()));
+        self.reports.push(report);
+        self.stream_bytes += stream_bytes;
+    }
 }
 
 /// What the rounds need.
@@ -47,27 +81,11 @@ pub(crate) struct Rounding<'a> {
 }
 
 impl Rounding<'_> {
-    /// Makes rounds until the policy says what to do instead.
+    /// Makes the rounds.
     pub(crate) fn run(&self, connection: &mut Connection) -> Result<(Rounds, Verdict)> {
-        let mut rounds = Rounds::default();
-        loop {
-            let figures: Vec<Round> = rounds.reports.iter().map(|round| round.figures).collect();
-            let verdict = decide(self.limits, &figures);
-            if let Some(last) = rounds.reports.last_mut() {
-                last.verdict = Some(verdict);
-                self.watch.tell(Happening::Decided(verdict));
-            }
-            match verdict.decision {
-                Decision::NextRound => self.round(connection, &mut rounds)?,
-                Decision::GiveUp => {
-                    return Err(Error::GaveUp {
-                        reason: verdict.reason,
-                        predicted: verdict.predicted_downtime,
-                    });
-                }
-                Decision::StopNow | Decision::PostCopy => return Ok((rounds, verdict)),
-            }
-        }
+        until_decided(self.limits, self.watch, |rounds| {
+            self.round(connection, rounds)
+        })
     }
 
     fn round(&self, connection: &mut Connection, rounds: &mut Rounds) -> Result<()> {
@@ -82,7 +100,6 @@ impl Rounding<'_> {
             inbound: Inbound::Bytes(1 << 20),
             note_pages: true,
             patience: None,
-            stays_open: false,
         };
         let (tunnel, theirs) = open_pages(connection, plan, self.timing, self.watch)?;
 
@@ -117,32 +134,55 @@ impl Rounding<'_> {
             |message| matches!(message, Message::RoundStored),
         )?;
 
-        let figures = Round {
-            pages_scanned: statistics.pages_scanned,
-            pages_written: statistics.pages_written
-                + statistics.shared_pages_written.unwrap_or_default(),
-            page_size_bytes: rustix::param::page_size() as u64,
-            wire_bytes: connection.outgoing().sent_bytes() - sent_before,
-            took: began.elapsed(),
-            fixed_downtime: statistics.freezing + statistics.frozen + OTHER_DOWNTIME,
-        };
-        let report = RoundReport {
-            round,
-            pages_scanned: figures.pages_scanned,
-            pages_written: figures.pages_written,
-            stream_bytes,
-            wire_bytes: figures.wire_bytes,
-            took: figures.took,
-            frozen: statistics.frozen,
-            verdict: None,
-            figures,
-        };
-        self.watch.tell(Happening::RoundDone(report.clone()));
-        rounds.reports.push(report);
+        let wire_bytes = connection.outgoing().sent_bytes() - sent_before;
+        rounds.add(
+            Counted {
+                statistics: &statistics,
+                stream_bytes,
+                wire_bytes,
+                took: began.elapsed(),
+            },
+            self.watch,
+        );
         rounds.pagemaps = finished.pagemaps;
-        rounds.stream_bytes += stream_bytes;
         Ok(())
     }
+}
+
+/// Makes rounds until the policy says what to do instead.
+pub(crate) fn until_decided(
+    limits: &Limits,
+    watch: &Watch,
+    mut round: impl FnMut(&mut Rounds) -> Result<()>,
+) -> Result<(Rounds, Verdict)> {
+    let mut rounds = Rounds::default();
+    loop {
+        let figures: Vec<Round> = rounds.reports.iter().map(|round| round.figures).collect();
+        let verdict = decide(limits, &figures);
+        if let Some(last) = rounds.reports.last_mut() {
+            last.verdict = Some(verdict);
+            watch.tell(Happening::Decided(verdict));
+        }
+        match verdict.decision {
+            Decision::NextRound => round(&mut rounds)?,
+            Decision::GiveUp => {
+                return Err(Error::GaveUp {
+                    reason: verdict.reason,
+                    predicted: verdict.predicted_downtime,
+                });
+            }
+            Decision::StopNow | Decision::PostCopy => return Ok((rounds, verdict)),
+        }
+    }
+}
+
+/// What was counted of a round.
+#[derive(Debug)]
+pub(crate) struct Counted<'a> {
+    pub(crate) statistics: &'a DumpStats,
+    pub(crate) stream_bytes: u64,
+    pub(crate) wire_bytes: u64,
+    pub(crate) took: Duration,
 }
 
 /// The verdict where no policy was asked.

@@ -128,7 +128,6 @@ fn prepare(moving: &mut Moving<'_>) -> Result<(ImagesDir, Tunnel)> {
         inbound: Inbound::Bytes(1 << 20),
         note_pages: false,
         patience: None,
-        stays_open: false,
     };
     let connection = &mut *moving.connection;
     let (tunnel, theirs) = open_pages(connection, plan, moving.timing, moving.watch)?;

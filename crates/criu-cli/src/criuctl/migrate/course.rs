@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use criu_migrate::Mode;
 use criu_migrate::policy::{Limits, OnDivergence};
-use criu_migrate::{Mode, Source};
 
 use crate::criuctl::arguments::{parse_large_size, parse_seconds};
 
@@ -56,13 +56,16 @@ enum DivergenceWord {
 }
 
 impl CourseArguments {
-    pub(super) fn apply(&self, source: &mut Source) {
-        source.mode = self.mode.map(|mode| match mode {
+    pub(super) fn mode(&self) -> Option<Mode> {
+        self.mode.map(|mode| match mode {
             ModeWord::StopAndCopy => Mode::StopAndCopy,
             ModeWord::PreCopy => Mode::PreCopy,
             ModeWord::PostCopy => Mode::PostCopy,
             ModeWord::Hybrid => Mode::Hybrid,
-        });
+        })
+    }
+
+    pub(super) fn limits(&self) -> Limits {
         let mut limits = Limits::default();
         limits.max_downtime = self.max_downtime;
         limits.max_rounds = self.max_rounds;
@@ -73,7 +76,7 @@ impl CourseArguments {
             DivergenceWord::PostCopy => OnDivergence::PostCopy,
             DivergenceWord::GiveUp => OnDivergence::GiveUp,
         };
-        source.limits = limits;
+        limits
     }
 }
 

@@ -42,7 +42,8 @@ use crate::output::visible;
       'ssh root@there criuctl migrate receive --stdio --allow-sync /srv/bundles'
   criuctl migrate send --podman web --over 'ssh root@there criuctl migrate receive --stdio'
 
-A container is checkpointed here and restored there by its runtime, which must be on both hosts; until it runs
+A container is checkpointed here and restored there by its runtime, which must be on both hosts; its memory moves
+while it runs, but for what changes last, where this host can track memory (podman: in one round). Until it runs
 there its checkpoint is kept, and restored here when anything fails. A runc container needs its bundle's
 directory allowed there; a podman container its image there.
 
@@ -176,7 +177,8 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     let logs = Logs::prepare(&mut dump.settings)?;
     let mut source = Source::new(criu, dump);
     source.work_dir.clone_from(&work_dir);
-    arguments.course.apply(&mut source);
+    source.mode = arguments.course.mode();
+    source.limits = arguments.course.limits();
     source.compression = arguments.compress.into();
     source.sync.clone_from(&arguments.sync);
     if let Some(silence) = arguments.silence {

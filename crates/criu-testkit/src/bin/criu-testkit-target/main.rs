@@ -12,10 +12,11 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use parts::Part;
@@ -121,13 +122,25 @@ fn enter(root: &Path, rest: &[&str]) -> Failure {
     if let Err(error) = become_root() {
         return error.into();
     }
-    // Standard streams still lie in the old root.
+    // Standard streams still lie in the old root, but for pipes, which lie in none.
+    let stream = |stream: &dyn AsFd| -> std::io::Result<Stdio> {
+        let mode = rustix::fs::fstat(stream.as_fd())?.st_mode;
+        match rustix::fs::FileType::from_raw_mode(mode) {
+            rustix::fs::FileType::Fifo => Ok(Stdio::inherit()),
+            _ => File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+                .map(Into::into),
+        }
+    };
+    let mut command = Command::new("/target");
     let streams = || -> std::io::Result<_> {
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        Ok((null.try_clone()?, null.try_clone()?, null))
+        let (stdin, stdout) = (stream(&std::io::stdin())?, stream(&std::io::stdout())?);
+        Ok((stdin, stdout, stream(&std::io::stderr())?))
     };
     match streams() {
-        Ok((stdin, stdout, stderr)) => Command::new("/target")
+        Ok((stdin, stdout, stderr)) => command
             .args(rest)
             .stdin(stdin)
             .stdout(stdout)

@@ -29,6 +29,9 @@ pub(crate) fn make(name: &str, directory: &Path) -> Result<Box<dyn Part>, Failur
     Ok(match name {
         "memory" => Box::new(Memory::new(number * 1024)),
         "watched" => Box::new(Watched::new(number * 1024, directory)),
+        "rewritten" => Box::new(Rewritten {
+            watched: Watched::new(number * 1024, directory),
+        }),
         "forking" => Box::new(Forking { child: None }),
         "zeros" => Box::new(Zeros::new(number * 1024)),
         "text" => Box::new(Made::new(number * 1024, text_byte)),
@@ -268,6 +271,37 @@ fn text_byte(at: usize) -> u8 {
 fn copies_byte(at: usize) -> u8 {
     let [byte, ..] = Memory::word((at % (16 * 4096)) as u64).to_be_bytes();
     byte
+}
+
+/// Memory that is watched, and written to all the time, each page again and again, with what is in it already.
+struct Rewritten {
+    watched: Watched,
+}
+impl Rewritten {
+    /// In how many ticks every page is written to.
+    const TICKS: usize = 8;
+    /// Words of a page.
+    const PAGE: usize = 512;
+}
+impl Part for Rewritten {
+    fn tick(&mut self, count: u64) {
+        self.watched.tick(count);
+        let words = &mut self.watched.memory.words;
+        let first = usize::try_from(count).unwrap_or(0) % Self::TICKS;
+        for word in words
+            .iter_mut()
+            .step_by(Self::PAGE)
+            .skip(first)
+            .step_by(Self::TICKS)
+        {
+            // What was found, right or wrong.
+            *word = std::hint::black_box(*word);
+        }
+    }
+
+    fn verify(&mut self) -> Result<(), Failure> {
+        self.watched.verify()
+    }
 }
 
 /// Pages of which every count changes one.

@@ -23,6 +23,8 @@ pub(super) fn run(
     let transport = reach(way, arguments.insecure, &arguments.protection)?;
     let mut source = ContainerSource::new(global.criu()?, container);
     source.needs = Needs::of_dump(&request(arguments, 0, &source.work_dir)?);
+    source.mode = arguments.course.mode();
+    source.limits = arguments.course.limits();
     source.sync.clone_from(&arguments.sync);
     if let Some(work_dir) = &arguments.images_dir {
         source.work_dir.clone_from(work_dir);
