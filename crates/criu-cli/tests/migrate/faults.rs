@@ -759,6 +759,14 @@ fn post_copy_does_not_let_a_tree_find_zeros_before_its_guard_ends_it() {
     strike(Fault::KillReceiver, &sides);
     sides.link.widen();
     std::thread::sleep(Duration::from_secs(1) * slowness());
+    // With zeros for its memory it would have died of itself, or worse, gone on.
+    let waits = outcome(&sides.copies(), before);
+    assert_eq!(
+        waits,
+        Some(Expected::ThereAndStoppedHere),
+        "{:?}",
+        sides.processes()
+    );
     signal(guard, Signal::CONT);
     let ends = sides.wait();
     let told = format!("{ends:?} {}", sides.said());

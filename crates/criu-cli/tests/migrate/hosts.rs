@@ -120,8 +120,12 @@ struct Talk {
 impl Moved {
     /// Rules by which CRIU holds a connection still on a host, which it is to take away again.
     fn locks(&self) -> Vec<String> {
-        let hosts = [&self.hosts.source, &self.hosts.destination];
-        hosts.into_iter().flat_map(locks).collect()
+        let left_behind = match self.sent.status.code() {
+            // CRIU leaves those of a tree that it does not let go on: see *known limits* in `docs/migration.md`.
+            Some(0) => Vec::new(),
+            _ => locks(&self.hosts.source),
+        };
+        [left_behind, locks(&self.hosts.destination)].concat()
     }
 }
 
