@@ -13,7 +13,8 @@ use criu_image::wire::DecodeError;
 pub struct Partial<T> {
     /// What could be found out.
     pub value: T,
-    /// Why it may not be all.
+    /// Why it may not be all. What is wrong with an image that an explorer reads once for several answers, such as the
+    /// files, is told with the first of them.
     pub warnings: Vec<Warning>,
 }
 
