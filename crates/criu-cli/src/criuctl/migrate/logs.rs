@@ -56,7 +56,7 @@ impl Logs {
     /// Removes logs unless CRIU had its part in the failure.
     pub(super) fn discard_unless_criu_failed(&self, error: &Error) {
         match &self.own {
-            Some(own) if matches!(error, Error::Criu(_)) => own.keep(),
+            Some(own) if matches!(error, Error::Criu(_)) || own.is_named_by(error) => own.keep(),
             _ => self.discard(),
         }
     }
@@ -72,6 +72,11 @@ impl Own {
             path: directory.keep(),
             _lock: lock,
         })
+    }
+
+    /// Memory can be lost by the failure of a CRIU, whose log is named then.
+    fn is_named_by(&self, error: &Error) -> bool {
+        error.to_string().contains(&*self.path.to_string_lossy())
     }
 
     fn keep(&self) {
@@ -126,5 +131,24 @@ mod tests {
             assert!(path.exists(), "{}", path.display());
         }
         Logs { own: Some(next) }.discard();
+    }
+
+    #[test]
+    fn logs_that_an_error_names_are_kept() {
+        let parent = tempfile::tempdir().unwrap();
+        let lost = |reason: String| Error::MemoryLost { reason };
+        for is_named in [true, false] {
+            let own = Own::make(parent.path()).unwrap();
+            let path = own.path.clone();
+            let error = match is_named {
+                true => lost(format!(
+                    "full log: {}",
+                    path.join("lazy-pages.log").display()
+                )),
+                false => lost("the connection was lost".to_owned()),
+            };
+            Logs { own: Some(own) }.discard_unless_criu_failed(&error);
+            assert_eq!(path.exists(), is_named);
+        }
     }
 }
