@@ -442,6 +442,33 @@ fn a_runc_container_goes_on_at_the_source_whatever_fails() {
 }
 
 #[test]
+fn a_runc_container_that_criu_could_not_stop_is_checkpointed_once_more() {
+    if !have("runc") || !have("rsync") {
+        skip!(Avoidable, "runc or rsync is not installed");
+    }
+    let Some(criu) = CriuUnderTest::newest() else {
+        return;
+    };
+    let runc = Runc::start(criu);
+    let state = runc.0.directory.join("source-state");
+    let tried = runc.0.directory.join("tried");
+    let failing = format!(
+        "case \"$*\" in *checkpoint*) if [ ! -e {tried} ]; then touch {tried}; for word; do\n\
+         [ \"$before\" != --work-path ] || echo '(10.07) Error (compel/src/lib/infect.c:271): Unseizable non-zombie 7 \
+         found, state D, err -1/4' > \"$word/dump.log\"\nbefore=$word\ndone\nexit 1\nfi;; esac\n\
+         exec @runc --root {state} \"$@\"",
+        tried = tried.display(),
+        state = state.display()
+    );
+    runc.0.wrap("source", "runc", &failing);
+    let before = count(runc.pid("source").unwrap());
+    let (code, said) = runc.send(&[], &["--allow-sync", &runc.bundles()]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(tried.exists());
+    counts_on(runc.pid("destination").unwrap(), before);
+}
+
+#[test]
 fn a_sender_killed_behind_the_checkpoint_has_said_how_to_go_on() {
     if !have("runc") || !have("rsync") {
         skip!(Avoidable, "runc or rsync is not installed");

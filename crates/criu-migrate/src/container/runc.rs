@@ -65,10 +65,18 @@ pub(super) fn dump(
     }
     words.extend(options(needs));
     words.push(id.into());
-    program
-        .run(&format!("{kind} container {id}"), words, within)
-        .map(drop)
-        .map_err(|error| program.explain(error, &images.join("dump.log")))
+    let doing = format!("{kind} container {id}");
+    let attempt = || {
+        program
+            .run(&doing, &words, within)
+            .map(drop)
+            .map_err(|error| program.explain(error, &images.join("dump.log")))
+    };
+    attempt().or_else(|error| match &error {
+        // A race of CRIU's with the freezer of cgroup v2, seldom lost twice: the container goes on after it.
+        Error::Container { said, .. } if said.contains("Unseizable non-zombie") => attempt(),
+        _ => Err(error),
+    })
 }
 
 impl fmt::Display for Kind {
