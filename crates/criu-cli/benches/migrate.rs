@@ -46,8 +46,11 @@ fn main() {
     );
     let mut ways: Vec<(&str, Option<&[&str]>)> = vec![
         ("script", None),
-        ("stop-and-copy", Some(&[])),
-        ("stop-and-copy, uncompressed", Some(&["--compress", "off"])),
+        ("stop-and-copy", Some(&["--mode", "stop-and-copy"])),
+        (
+            "stop-and-copy, uncompressed",
+            Some(&["--mode", "stop-and-copy", "--compress", "off"]),
+        ),
         ("post-copy", Some(&["--mode", "post-copy"])),
         (
             "post-copy, uncompressed",
