@@ -7,8 +7,7 @@
 //!
 //! Makes the large sets by the examples `large_images` and `large_memory`, about 3 GiB in the directory for temporary
 //! files. A round runs Python's `crit` once and ours five times; what counts of a round is the ratio of the one to the
-//! median of the five, and what is printed is the median of the rounds. A program of three lines runs each command
-//! and tells what it took.
+//! median of the five, and what is printed is the median of the rounds. Peak memory needs GNU time(1).
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -46,7 +45,6 @@ struct Took {
     user: f64,
     system: f64,
     elapsed: f64,
-    peak_mib: f64,
 }
 
 impl Took {
@@ -90,13 +88,14 @@ impl Bench {
             let ratio = |figure: fn(&Took) -> f64| {
                 median(pairs.iter().map(|(peer, ours)| figure(peer) / figure(ours)))
             };
+            let peak = |words: &[&str]| peak_mib(words).unwrap_or(f64::NAN);
             println!(
                 "{name:<42}{:>13.0}{:>8.0}{:>9.0}{:>14.0}{:>10.1}",
                 ratio(Took::processor),
                 ratio(|took| took.user),
                 ratio(|took| took.elapsed),
-                median(pairs.iter().map(|(python, _)| python.peak_mib)),
-                median(pairs.iter().map(|(_, ours)| ours.peak_mib)),
+                peak(&python),
+                peak(&ours),
             );
         };
         let (json, out) = (self.path("json"), self.path("out"));
@@ -161,7 +160,8 @@ impl Bench {
                 &["needle-in-a-haystack"][..],
                 &["--regex", "needle-[a-z]+-a-hay"],
             ] {
-                let pairs = self.pairs(&cat, &[&[OURS, "search", &set], words].concat());
+                let ours = [&[OURS, "search", &set], words].concat();
+                let pairs = self.pairs(&cat, &ours);
                 let ratio = |figure: fn(&Took) -> f64| {
                     median(pairs.iter().map(|(cat, ours)| figure(ours) / figure(cat)))
                 };
@@ -170,7 +170,7 @@ impl Bench {
                     format!("{mib} MiB, {areas} areas, {}", words[0]),
                     ratio(Took::processor),
                     ratio(|took| took.elapsed),
-                    median(pairs.iter().map(|(_, ours)| ours.peak_mib)),
+                    peak_mib(&ours).unwrap_or(f64::NAN),
                 );
             }
         }
@@ -198,29 +198,35 @@ fn example(name: &str, words: &[&str]) {
     assert!(command.status().unwrap().success());
 }
 
-/// Runs a command, its output to `/dev/null`.
+/// Runs a command, its output to `/dev/null`. bash(1) counts what it took, to the millisecond and with next to nothing of
+/// its own in it.
 fn run(words: &[&str]) -> Took {
-    const TELL: &str = "import resource, subprocess, sys, time\n\
-        began = time.monotonic()\n\
-        code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode\n\
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)\n\
-        print(code, used.ru_utime, used.ru_stime, time.monotonic() - began, used.ru_maxrss / 1024)";
-    let mut command = Command::new("python3");
-    command.args(["-c", TELL]).args(words);
-    let output = command.stderr(Stdio::inherit()).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let figures: Vec<f64> = text
-        .split_whitespace()
-        .map(|word| word.parse().unwrap())
-        .collect();
-    let [code, user, system, elapsed, peak_mib] = figures[..] else {
-        panic!("python3 said {text:?}");
+    let script = "TIMEFORMAT='%3U %3S %3R'; time \"$@\" > /dev/null";
+    let output = Command::new("bash")
+        .args(["-c", script, "bash"])
+        .args(words)
+        .output();
+    let output = output.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {text}");
+    let last = text.lines().last().unwrap_or_default();
+    let figures: Vec<f64> = last.split(' ').map(|word| word.parse().unwrap()).collect();
+    let [user, system, elapsed] = figures[..] else {
+        panic!("bash said {text:?}");
     };
-    assert!(code == 0.0, "{words:?} ended with {code}");
     Took {
         user,
         system,
         elapsed,
-        peak_mib,
     }
+}
+
+/// The most memory a command has at a time, by GNU time if it is installed.
+fn peak_mib(words: &[&str]) -> Option<f64> {
+    let mut command = Command::new("/usr/bin/time");
+    command.args(["-f", "%M"]).args(words).stdout(Stdio::null());
+    let output = command.output().ok()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let kib: f64 = text.lines().last()?.parse().ok()?;
+    Some(kib / 1024.0)
 }
