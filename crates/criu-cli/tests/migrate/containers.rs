@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use criu_testkit::{CriuUnderTest, Subreaper, TempDir, skip, slowness, target_binary};
 
-use crate::sides::{criuctl, have, listening, wait_for, which};
+use crate::sides::{criu_with, criuctl, have, listening, wait_for, which};
 
 /// What runs in every container: it counts in memory, and writes that down.
 const COUNTER: &str =
@@ -206,16 +206,10 @@ impl Runc {
 
     /// One in which this command runs and counts.
     fn running(criu: CriuUnderTest, command: &[&str]) -> Self {
-        let hosts = Hosts::new(criu);
+        let runc = Self(Hosts::new(criu));
         for host in ["source", "destination"] {
-            let state = hosts.directory.join(format!("{host}-state"));
-            hosts.wrap(
-                host,
-                "runc",
-                &format!("exec @runc --root {} \"$@\"", state.display()),
-            );
+            runc.first(host, "");
         }
-        let runc = Self(hosts);
         let bundle = runc.bundle();
         furnish(&bundle.join("rootfs"));
         let mut spec = runc.0.command("source", "runc");
@@ -243,6 +237,13 @@ impl Runc {
         assert!(start.status().unwrap().success());
         wait_for_count(runc.pid("source").unwrap(), 3);
         runc
+    }
+
+    /// Has a host's runc do something else first.
+    fn first(&self, host: &str, text: &str) {
+        let state = self.0.directory.join(format!("{host}-state"));
+        let text = format!("{text}\nexec @runc --root {} \"$@\"", state.display());
+        self.0.wrap(host, "runc", &text);
     }
 
     fn bundle(&self) -> PathBuf {
@@ -319,10 +320,7 @@ fn a_runc_container_moves_with_its_bundle() {
 
 #[test]
 fn a_runc_container_that_cannot_come_is_not_touched() {
-    if !have("runc") || !have("rsync") {
-        skip!(Avoidable, "runc or rsync is not installed");
-    }
-    let Some(criu) = CriuUnderTest::newest() else {
+    let Some(criu) = criu_with(&["runc", "rsync"]) else {
         return;
     };
     let runc = Runc::start(criu);
@@ -365,19 +363,13 @@ fn a_runc_container_that_cannot_come_is_not_touched() {
 
 #[test]
 fn a_runc_container_goes_on_at_the_source_whatever_fails() {
-    if !have("runc") || !have("rsync") {
-        skip!(Avoidable, "runc or rsync is not installed");
-    }
-    let Some(criu) = CriuUnderTest::newest() else {
+    let Some(criu) = criu_with(&["runc", "rsync"]) else {
         return;
     };
     let allow = |runc: &Runc| runc.bundles();
     // When it is to be checkpointed.
     let runc = Runc::start(criu.clone());
-    let state = runc.0.directory.join("source-state");
-    let real = format!("@runc --root {} \"$@\"", state.display());
-    let failing = format!("case \"$*\" in *checkpoint*) exit 5;; esac\nexec {real}");
-    runc.0.wrap("source", "runc", &failing);
+    runc.first("source", "case \"$*\" in *checkpoint*) exit 5;; esac");
     let before = runc.pid("source");
     let (code, said) = runc.send(&[], &["--allow-sync", &allow(&runc)]);
     assert_eq!(code, Some(1), "{said}");
@@ -409,10 +401,7 @@ fn a_runc_container_goes_on_at_the_source_whatever_fails() {
 
     // After `commit`, when the destination's runtime fails: it says so.
     let runc = Runc::start(criu.clone());
-    let state = runc.0.directory.join("destination-state");
-    let real = format!("@runc --root {} \"$@\"", state.display());
-    let failing = format!("case \"$*\" in *restore*) exit 5;; esac\nexec {real}");
-    runc.0.wrap("destination", "runc", &failing);
+    runc.first("destination", "case \"$*\" in *restore*) exit 5;; esac");
     let before = count(runc.pid("source").unwrap());
     let (code, said) = runc.send(&[], &["--allow-sync", &allow(&runc)]);
     assert_eq!(code, Some(1), "{said}");
@@ -429,10 +418,10 @@ fn a_runc_container_goes_on_at_the_source_whatever_fails() {
 
     // After `commit`, when the receiver dies: nobody can know.
     let runc = Runc::start(criu);
-    let state = runc.0.directory.join("destination-state");
-    let real = format!("@runc --root {} \"$@\"", state.display());
-    let killing = format!("case \"$*\" in *restore*) kill -9 $PPID; exit 5;; esac\nexec {real}");
-    runc.0.wrap("destination", "runc", &killing);
+    runc.first(
+        "destination",
+        "case \"$*\" in *restore*) kill -9 $PPID; exit 5;; esac",
+    );
     let before = count(runc.pid("source").unwrap());
     let (code, said) = runc.send(&[], &["--allow-sync", &allow(&runc)]);
     assert_eq!(code, Some(3), "{said}");
@@ -443,24 +432,18 @@ fn a_runc_container_goes_on_at_the_source_whatever_fails() {
 
 #[test]
 fn a_runc_container_that_criu_could_not_stop_is_checkpointed_once_more() {
-    if !have("runc") || !have("rsync") {
-        skip!(Avoidable, "runc or rsync is not installed");
-    }
-    let Some(criu) = CriuUnderTest::newest() else {
+    let Some(criu) = criu_with(&["runc", "rsync"]) else {
         return;
     };
     let runc = Runc::start(criu);
-    let state = runc.0.directory.join("source-state");
     let tried = runc.0.directory.join("tried");
     let failing = format!(
         "case \"$*\" in *checkpoint*) if [ ! -e {tried} ]; then touch {tried}; for word; do\n\
          [ \"$before\" != --work-path ] || echo '(10.07) Error (compel/src/lib/infect.c:271): Unseizable non-zombie 7 \
-         found, state D, err -1/4' > \"$word/dump.log\"\nbefore=$word\ndone\nexit 1\nfi;; esac\n\
-         exec @runc --root {state} \"$@\"",
-        tried = tried.display(),
-        state = state.display()
+         found, state D, err -1/4' > \"$word/dump.log\"\nbefore=$word\ndone\nexit 1\nfi;; esac",
+        tried = tried.display()
     );
-    runc.0.wrap("source", "runc", &failing);
+    runc.first("source", &failing);
     let before = count(runc.pid("source").unwrap());
     let (code, said) = runc.send(&[], &["--allow-sync", &runc.bundles()]);
     assert_eq!(code, Some(0), "{said}");
@@ -470,10 +453,7 @@ fn a_runc_container_that_criu_could_not_stop_is_checkpointed_once_more() {
 
 #[test]
 fn a_sender_killed_behind_the_checkpoint_has_said_how_to_go_on() {
-    if !have("runc") || !have("rsync") {
-        skip!(Avoidable, "runc or rsync is not installed");
-    }
-    let Some(criu) = CriuUnderTest::newest() else {
+    let Some(criu) = criu_with(&["runc", "rsync"]) else {
         return;
     };
     let runc = Runc::start(criu);

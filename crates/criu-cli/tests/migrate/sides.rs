@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use criu_testkit::{CriuUnderTest, Namespace, Scene, Subreaper, TempDir, TestProcess, slowness};
+use criu_testkit::{
+    CriuUnderTest, Namespace, Scene, Skip, Subreaper, TempDir, TestProcess, record_skip, slowness,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::link::Link;
@@ -41,6 +43,30 @@ pub(crate) fn criuctl(criu: &CriuUnderTest) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_criuctl"));
     command.env("CRIU", criu.path()).stdin(Stdio::null());
     command
+}
+
+/// The newest CRIU; none, which is told, where one of these programs is missing.
+pub(crate) fn criu_with(programs: &[&str]) -> Option<CriuUnderTest> {
+    if let Some(missing) = programs.iter().find(|program| !have(program)) {
+        record_skip(Skip::Avoidable, &format!("{missing} is not installed"));
+        return None;
+    }
+    CriuUnderTest::newest()
+}
+
+/// As [`criu_with`], where the kernel tracks memory.
+pub(crate) fn tracking_criu_with(programs: &[&str]) -> Option<CriuUnderTest> {
+    let criu = criu_with(programs)?;
+    if !is_tracked(&criu) {
+        record_skip(Skip::Unavoidable, criu::Feature::MemoryTracking.remedy());
+        return None;
+    }
+    Some(criu)
+}
+
+pub(crate) fn is_tracked(criu: &CriuUnderTest) -> bool {
+    let features = criu::Criu::with_binary(criu.path()).unwrap().features();
+    features.unwrap().contains(criu::Feature::MemoryTracking)
 }
 
 /// Whether a program is installed.

@@ -5,21 +5,15 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use criu::{Criu, Feature};
-use criu_testkit::{CriuUnderTest, skip};
+use criu_testkit::skip;
 use serde_json::Value;
 
 use super::{Hosts, Podman, Runc, count, wait_for_count};
-use crate::sides::{have, patience};
+use crate::sides::{criu_with, is_tracked, patience, tracking_criu_with};
 
 /// What runs in the container: it holds memory it knows every byte of, part of which it writes to all the time, and
 /// counts. So it can tell whether it is what it would be without the move.
 const PROGRAM: [&str; 4] = ["/target", "/state", "memory=8192", "churn=32"];
-
-fn is_tracked(criu: &CriuUnderTest) -> bool {
-    let features = Criu::with_binary(criu.path()).unwrap().features().unwrap();
-    features.contains(Feature::MemoryTracking)
-}
 
 #[track_caller]
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -66,15 +60,9 @@ const ROUNDS: [&str; 3] = ["--json", "--max-downtime", "0ms"];
 
 #[test]
 fn a_runc_container_is_copied_in_rounds_while_it_runs() {
-    if !have("runc") || !have("rsync") {
-        skip!(Avoidable, "runc or rsync is not installed");
-    }
-    let Some(criu) = CriuUnderTest::newest() else {
+    let Some(criu) = tracking_criu_with(&["runc", "rsync"]) else {
         return;
     };
-    if !is_tracked(&criu) {
-        skip!(Unavoidable, "{}", Feature::MemoryTracking.remedy());
-    }
     let runc = Runc::running(criu, &PROGRAM);
     let before = count(runc.pid("source").unwrap());
     let (code, said) = runc.send(&ROUNDS, &["--allow-sync", &runc.bundles()]);
@@ -96,21 +84,12 @@ fn a_runc_container_is_copied_in_rounds_while_it_runs() {
 
 #[test]
 fn a_runc_container_whose_rounds_come_to_nothing_goes_on_at_the_source() {
-    if !have("runc") || !have("rsync") {
-        skip!(Avoidable, "runc or rsync is not installed");
-    }
-    let Some(criu) = CriuUnderTest::newest() else {
+    let Some(criu) = tracking_criu_with(&["runc", "rsync"]) else {
         return;
     };
-    if !is_tracked(&criu) {
-        skip!(Unavoidable, "{}", Feature::MemoryTracking.remedy());
-    }
     let runc = Runc::running(criu, &PROGRAM);
     let failing = |host: &str, words: &str| {
-        let state = runc.0.directory.join(format!("{host}-state"));
-        let real = format!("@runc --root {} \"$@\"", state.display());
-        let text = format!("case \"$*\" in {words}) exit 5;; esac\nexec {real}");
-        runc.0.wrap(host, "runc", &text);
+        runc.first(host, &format!("case \"$*\" in {words}) exit 5;; esac"));
     };
     // In the second round.
     failing("source", "*--parent-path*--pre-dump*");
@@ -138,10 +117,7 @@ fn a_runc_container_whose_rounds_come_to_nothing_goes_on_at_the_source() {
 
 #[test]
 fn a_container_takes_no_mode_that_its_runtime_has_not() {
-    if !have("runc") || !have("rsync") {
-        skip!(Avoidable, "runc or rsync is not installed");
-    }
-    let Some(criu) = CriuUnderTest::newest() else {
+    let Some(criu) = criu_with(&["runc", "rsync"]) else {
         return;
     };
     let is_tracked = is_tracked(&criu);
@@ -161,15 +137,9 @@ fn a_container_takes_no_mode_that_its_runtime_has_not() {
 /// `podman container checkpoint --pre-checkpoint`, then `--with-previous`.
 #[test]
 fn a_podman_container_is_copied_once_while_it_runs() {
-    if !have("podman") {
-        skip!(Avoidable, "podman is not installed");
-    }
-    let Some(criu) = CriuUnderTest::newest() else {
+    let Some(criu) = tracking_criu_with(&["podman"]) else {
         return;
     };
-    if !is_tracked(&criu) {
-        skip!(Unavoidable, "{}", Feature::MemoryTracking.remedy());
-    }
     let podman = match Podman::running(criu, &PROGRAM) {
         Ok(podman) => podman,
         Err(reason) => skip!(
