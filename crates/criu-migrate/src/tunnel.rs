@@ -425,7 +425,7 @@ impl Ends {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
 
     use super::*;
     use crate::connection::Connection;
@@ -491,6 +491,31 @@ mod tests {
         source.say(&offer).unwrap();
         let heard = destination.hear("a word", Duration::from_secs(5), &watch);
         assert!(matches!(heard, Ok(Message::Offer(_))), "{heard:?}");
+    }
+
+    #[test]
+    fn a_criu_that_is_held_does_not_learn_of_a_lost_connection_before_the_tunnel_goes() {
+        for is_held in [true, false] {
+            let (source, mut destination) = ends();
+            let watch = Watch::default();
+            let pages = destination.take_pages().unwrap();
+            let (tunnel, theirs) =
+                Tunnel::start(destination.outgoing(), pages, &watch, PLAN).unwrap();
+            if is_held {
+                tunnel.hold_open();
+            }
+            drop(source);
+            let mut criu = UnixStream::from(theirs);
+            criu.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+            let read = criu.read(&mut [0]).map_err(|error| error.kind());
+            let expected = match is_held {
+                true => Err(io::ErrorKind::WouldBlock),
+                false => Ok(0),
+            };
+            assert_eq!(read, expected);
+            drop(tunnel);
+            assert_eq!(criu.read(&mut [0]).unwrap(), 0);
+        }
     }
 
     #[test]
