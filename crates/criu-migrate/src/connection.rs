@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::compression::Compression;
-use crate::conversation::{Party, Stage};
+use crate::conversation::{OutOfTurn, Party, Stage};
 use crate::encoder::{Encoder, Traffic};
 use crate::error::{Error, ImageProblem, Result};
 use crate::frame::{Abilities, Channel, Frame, PREAMBLE_BYTES, decode_preamble, encode_preamble};
@@ -341,6 +341,16 @@ impl Connection {
         if self.say(&message).is_ok() {
             self.linger(Duration::from_secs(1));
         }
+    }
+
+    /// The error for a message that the conversation allows here, but not what goes on.
+    pub(crate) fn unexpected(&self, message: &Message) -> Error {
+        OutOfTurn {
+            stage: self.reached,
+            speaker: self.party.peer(),
+            message: message.name(),
+        }
+        .into()
     }
 
     /// Waits for a message. `Abort` becomes an error here.

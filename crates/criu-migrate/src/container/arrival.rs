@@ -113,7 +113,7 @@ impl Arrival<'_> {
                     });
                 }
                 Message::Checkpointed { descriptors } => break descriptors,
-                message => return Err(unexpected(connection, &message)),
+                message => return Err(connection.unexpected(&message)),
             }
         };
         let number = rounds.saturating_add(1);
@@ -145,7 +145,7 @@ impl Arrival<'_> {
             });
         }
         let Message::Commit = answer else {
-            return Err(unexpected(connection, &answer));
+            return Err(connection.unexpected(&answer));
         };
         watch.tell(Happening::Committing);
         match self.restore(&program, number, timing.restore) {
@@ -242,14 +242,4 @@ fn write_descriptors(descriptors: &[String], place: &Path) -> Result<()> {
     }
     let text = serde_json::to_vec(descriptors).unwrap_or_default();
     fs::write(place.join(DESCRIPTORS), text).map_err(Error::io(format!("write {DESCRIPTORS}")))
-}
-
-/// The state machine takes some messages here that belong to the other kind of migration.
-fn unexpected(connection: &Connection, message: &Message) -> Error {
-    crate::conversation::OutOfTurn {
-        stage: connection.reached(),
-        speaker: Party::Source,
-        message: message.name(),
-    }
-    .into()
 }

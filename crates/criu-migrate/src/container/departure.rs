@@ -203,7 +203,7 @@ impl ContainerSource {
                 return Err((Stage::Committing, error, fate));
             }
             Err(error) => return Err(in_doubt(error)),
-            Ok(message) => return Err(in_doubt(out_of_turn(&message))),
+            Ok(message) => return Err(in_doubt(connection.unexpected(&message))),
         };
         let downtime = frozen_since.elapsed();
         watch.tell(Happening::Running { pid: there });
@@ -276,7 +276,7 @@ impl ContainerSource {
         match preflight::hear_answer(connection, &self.timing, watch)? {
             Message::Accept(host) => watch.tell(Happening::Agreed { host: *host }),
             Message::Refuse { reason } => return Err(Error::Refused { reason }),
-            message => return Err(out_of_turn(&message)),
+            message => return Err(connection.unexpected(&message)),
         }
         let chosen = choose(self.mode, &Abilities::of_tracking(memory_tracking))?;
         watch.tell(Happening::ModeChosen {
@@ -408,7 +408,7 @@ impl ContainerSource {
         let copied = send_images(connection, &images, false, watch)?;
         match connection.hear("taking the images in", self.timing.answer, watch)? {
             Message::Ready => Ok(copied),
-            message => Err(out_of_turn(&message)),
+            message => Err(connection.unexpected(&message)),
         }
     }
 
@@ -496,14 +496,4 @@ fn read_descriptors(place: &Path) -> Result<Vec<String>> {
         return Err(reading()(std::io::ErrorKind::InvalidData.into()));
     }
     Ok(names)
-}
-
-/// The state machine takes some messages here that belong to the other kind of migration.
-pub(super) fn out_of_turn(message: &Message) -> Error {
-    crate::conversation::OutOfTurn {
-        stage: Stage::Over,
-        speaker: Party::Destination,
-        message: message.name(),
-    }
-    .into()
 }

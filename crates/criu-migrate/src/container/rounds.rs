@@ -10,7 +10,6 @@ use criu_image::ImageReader;
 use criu_image::stats::DumpStats;
 
 use super::arrival::ARCHIVE;
-use super::departure::out_of_turn;
 use super::program::Program;
 use super::{ContainerOffer, Runtime, podman, runc};
 use crate::connection::Connection;
@@ -62,7 +61,7 @@ impl Rounding<'_> {
         connection.say(&Message::RoundDone)?;
         match connection.hear("storing a round", self.timing.answer, self.watch)? {
             Message::RoundStored => {}
-            message => return Err(out_of_turn(&message)),
+            message => return Err(connection.unexpected(&message)),
         }
         let counted = Counted {
             statistics: &statistics,

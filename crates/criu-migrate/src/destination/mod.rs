@@ -143,7 +143,7 @@ impl Destination {
         let (offer, asks) = match connection.hear("its offer", self.timing.greeting, watch) {
             Ok(Message::Offer(offer)) => (*offer, Asks::ToMove),
             Ok(Message::Inspect(offer)) => (*offer, Asks::OnlyAsks),
-            Ok(message) => return Err(out_of_turn(&message).into()),
+            Ok(message) => return Err(connection.unexpected(&message)),
             Err(Error::Cancelled) => return Err(Error::Cancelled),
             Err(error) => {
                 return Err(Error::Stranger {
@@ -314,15 +314,6 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// For files that come along; the source knows how long that may take, and its silence is noticed.
 pub(crate) const SYNC: Duration = Duration::from_secs(1 << 32);
 
-/// The state machine takes no such message here; this is for the compiler.
-fn out_of_turn(message: &Message) -> crate::conversation::OutOfTurn {
-    crate::conversation::OutOfTurn {
-        stage: crate::conversation::Stage::Over,
-        speaker: Party::Source,
-        message: message.name(),
-    }
-}
-
 fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
@@ -414,7 +405,7 @@ impl Holding<'_> {
                 }
                 Ok(())
             }
-            message => Err(out_of_turn(&message).into()),
+            message => Err(self.connection.unexpected(&message)),
         }
     }
 }

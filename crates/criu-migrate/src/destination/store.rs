@@ -7,7 +7,7 @@ use criu::{Criu, PageServer};
 
 use crate::connection::{Arrival, Chunk, Connection};
 use crate::conversation::Party;
-use crate::destination::{SYNC, out_of_turn};
+use crate::destination::SYNC;
 use crate::error::{Error, ImageProblem, Result};
 use crate::images_dir::ImagesDir;
 use crate::intake::{Intake, IntakeError};
@@ -84,7 +84,7 @@ impl Store<'_> {
                     let directory = self.begin(&mut taken)?;
                     return self.images(connection, directory, first, &taken);
                 }
-                message => return Err(out_of_turn(&message).into()),
+                message => return Err(connection.unexpected(&message)),
             }
         }
     }
@@ -214,7 +214,7 @@ impl Taking<'_> {
                 images,
                 pages_follow,
             } => Ok((images, pages_follow)),
-            Said::RoundDone { .. } => Err(out_of_turn(&Message::RoundDone).into()),
+            Said::RoundDone { .. } => Err(connection.unexpected(&Message::RoundDone)),
         }
     }
 
@@ -235,7 +235,7 @@ impl Taking<'_> {
                     images,
                     pages_follow,
                 };
-                Err(out_of_turn(&message).into())
+                Err(connection.unexpected(&message))
             }
         }
     }
@@ -281,7 +281,7 @@ impl Taking<'_> {
                     landing.receive(connection, &path, pass, self.place, SYNC)?;
                     Ok(())
                 }
-                Arrival::Message(message) => return Err(out_of_turn(&message).into()),
+                Arrival::Message(message) => return Err(connection.unexpected(&message)),
                 Arrival::Image(Chunk::Data(bytes)) => intake.add(&bytes),
                 Arrival::Image(Chunk::Zeros(count)) => intake.add_zeros(count),
                 Arrival::Image(Chunk::End) => intake.end(),

@@ -20,7 +20,7 @@ use criu::{Criu, Dump, Feature, Hooks, Target};
 
 use crate::compression::Compression;
 use crate::connection::Connection;
-use crate::conversation::{OutOfTurn, Party, Stage};
+use crate::conversation::{Party, Stage};
 use crate::error::{Error, Result};
 use crate::host;
 use crate::message::{Host, Message, Needs, Offer};
@@ -266,7 +266,7 @@ impl Source {
         let theirs = match preflight::hear_answer(connection, &self.timing, watch)? {
             Message::Accept(host) => host,
             Message::Refuse { reason } => return Err(Error::Refused { reason }),
-            message => return Err(out_of_turn(&message).into()),
+            message => return Err(connection.unexpected(&message)),
         };
         let able = Abilities {
             memory_tracking: ours.memory_tracking,
@@ -315,15 +315,6 @@ fn asked(
     if is_answer(&message) {
         Ok(())
     } else {
-        Err(out_of_turn(&message).into())
-    }
-}
-
-/// The state machine takes no such message here; this is for the compiler.
-fn out_of_turn(message: &Message) -> OutOfTurn {
-    OutOfTurn {
-        stage: Stage::Over,
-        speaker: Party::Destination,
-        message: message.name(),
+        Err(connection.unexpected(&message))
     }
 }

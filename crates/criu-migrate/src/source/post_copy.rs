@@ -24,7 +24,6 @@ use crate::message::Message;
 use crate::report::{Failed, Fate};
 use crate::source::hand_over::{Copied, Frozen, Stepping, Steps, begin, send_images, sync_last};
 use crate::source::moving::{HandOver, Moved, Moving, undone};
-use crate::source::out_of_turn;
 use crate::sync::Departure;
 use crate::timing::Timing;
 use crate::tree::Tree;
@@ -224,7 +223,7 @@ impl Conversation<'_> {
     fn converse(&mut self, then: &mut Then) -> Result<Moved> {
         let answer = self.hear("the restore", self.timing.restore)?;
         let Message::Restored { pid } = answer else {
-            return Err(out_of_turn(&answer).into());
+            return Err(self.connection.unexpected(&answer));
         };
         self.watch.tell(Happening::Restored { pid });
         self.connection.check(self.watch)?;
@@ -246,7 +245,7 @@ impl Conversation<'_> {
                 resumed_after_us,
                 pages_follow: true,
             }) => (pid, resumed_after_us),
-            Ok(message) => return Err(out_of_turn(&message).into()),
+            Ok(message) => return Err(self.connection.unexpected(&message)),
             Err(error) => {
                 // The destination says so only when nothing of the tree is left there.
                 if let Error::Aborted { may_have_run, .. } = error {
@@ -298,7 +297,7 @@ impl Conversation<'_> {
                     self.watch.tell(Happening::Filled);
                     return Ok(());
                 }
-                Ok(message) => return Err(out_of_turn(&message).into()),
+                Ok(message) => return Err(self.connection.unexpected(&message)),
                 Err(Error::TooSlow { .. }) => self.watch.tell(Happening::Filling {
                     stream_bytes: self.tunnel.stream_bytes(),
                 }),

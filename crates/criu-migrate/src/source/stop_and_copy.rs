@@ -22,7 +22,7 @@ use crate::message::Message;
 use crate::report::{Failed, Fate};
 use crate::source::hand_over::{Copied, Frozen, Stepping, Steps, begin, send_images, sync_last};
 use crate::source::moving::{HandOver, Moved, Moving, undone};
-use crate::source::{open_pages, out_of_turn};
+use crate::source::open_pages;
 use crate::sync::Departure;
 use crate::timing::Timing;
 use crate::tree::Tree;
@@ -98,7 +98,7 @@ pub(crate) fn run(mut moving: Moving<'_>) -> Result<Moved, Failed> {
             return Err(failed(error, Fate::Resumed));
         }
         Err(error) => return Err(in_doubt(error)),
-        Ok(message) => return Err(in_doubt(out_of_turn(&message).into())),
+        Ok(message) => return Err(in_doubt(connection.unexpected(&message))),
     };
     let hand_over = HandOver {
         frozen_since: frozen.since,
@@ -188,7 +188,7 @@ impl Steps for Holding<'_> {
             .connection
             .hear("the restore", self.timing.restore, self.watch)?;
         let Message::Restored { pid } = answer else {
-            return Err(out_of_turn(&answer).into());
+            return Err(self.connection.unexpected(&answer));
         };
         self.watch.tell(Happening::Restored { pid });
         self.held = Some(Held { tree, copied });
