@@ -9,14 +9,20 @@
 //!   8..   operations, 8 bytes each:
 //!           0..4  what (the upper 2 bits) and how many bytes of the stream (the lower 30)
 //!                   0 the next literals   1 zeros   2 literals sent before
+//!                   3 a page of 4096 bytes, here as it was in a round before but for some of its 16 pieces:
+//!                     the lower 16 bits tell which, the first in the lowest, and the next literals are those
 //!           4..8  for 2: where they are, counted from the first literal of this block, negative for
-//!                 earlier blocks; otherwise zero
+//!                 earlier blocks; for 3: the lower half of the page's XXH3 hash of 64 bits; otherwise zero
 //!   ..    literals
 //! ```
 //!
 //! Without operations the literals are the stream. Literals sent before are those within the window, which both
-//! sides keep alike: see [`crate::window`]. Why operations by the block and not frames of their own: pages of
+//! sides keep alike: see [`crate::window`]. Pages of a round before are those at the same place in the images the
+//! destination has: see [`crate::delta`]. Why operations by the block and not frames of their own: pages of
 //! all sorts alternate, and a frame costs both sides system calls and a wake-up.
+
+use crate::delta::Pieces;
+use crate::page_stream::PAGE_BYTES;
 
 /// Most bytes of a stream that one block stands for.
 pub const BLOCK_BYTES_MAX: usize = 256 << 10;
@@ -31,6 +37,10 @@ pub(crate) const LEAD_BYTES_MAX: usize = PREFIX_BYTES + OPERATIONS_MAX * OPERATI
 const PREFIX_BYTES: usize = 8;
 const OPERATION_BYTES: usize = 8;
 const LENGTH_BITS: u32 = 30;
+/// A page that is told by what changed in it.
+const PATCHED_BYTES: u32 = 4096;
+
+const _: () = assert!(PATCHED_BYTES as usize == PAGE_BYTES);
 
 /// How literals are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +67,13 @@ pub enum Operation {
         /// Where, counted from the first literal of this block.
         from: i32,
     },
+    /// The page that was here in a round before, but for some of it.
+    Patch {
+        /// What changed: the block's next literals.
+        changed: Pieces,
+        /// What the page has to be: see [`crate::delta`].
+        check: u32,
+    },
 }
 
 impl Operation {
@@ -66,16 +83,27 @@ impl Operation {
             Self::Literal(len_bytes) | Self::Zeros(len_bytes) | Self::Copy { len_bytes, .. } => {
                 len_bytes
             }
+            Self::Patch { .. } => PATCHED_BYTES,
+        }
+    }
+
+    /// Literals it uses up.
+    pub(crate) const fn literal_bytes(self) -> usize {
+        match self {
+            Self::Literal(len_bytes) => len_bytes as usize,
+            Self::Zeros(_) | Self::Copy { .. } => 0,
+            Self::Patch { changed, .. } => changed.len_bytes(),
         }
     }
 
     fn encode(self) -> [u8; OPERATION_BYTES] {
-        let (what, from) = match self {
-            Self::Literal(_) => (0, 0),
-            Self::Zeros(_) => (1, 0),
-            Self::Copy { from, .. } => (2, from),
+        let (what, word, from) = match self {
+            Self::Literal(len_bytes) => (0, len_bytes, 0),
+            Self::Zeros(len_bytes) => (1, len_bytes, 0),
+            Self::Copy { len_bytes, from } => (2, len_bytes, from.cast_unsigned()),
+            Self::Patch { changed, check } => (3, changed.0.into(), check),
         };
-        let [a, b, c, d] = (what << LENGTH_BITS | self.len_bytes()).to_le_bytes();
+        let [a, b, c, d] = (what << LENGTH_BITS | word).to_le_bytes();
         let [e, f, g, h] = from.to_le_bytes();
         [a, b, c, d, e, f, g, h]
     }
@@ -83,12 +111,19 @@ impl Operation {
     fn decode([a, b, c, d, e, f, g, h]: [u8; OPERATION_BYTES]) -> Option<Self> {
         let word = u32::from_le_bytes([a, b, c, d]);
         let len_bytes = word & ((1 << LENGTH_BITS) - 1);
-        let from = i32::from_le_bytes([e, f, g, h]);
+        let from = u32::from_le_bytes([e, f, g, h]);
         match (word >> LENGTH_BITS, from) {
+            (3, check) => {
+                let changed = Pieces(u16::try_from(len_bytes).ok()?);
+                Some(Self::Patch { changed, check })
+            }
             _ if len_bytes == 0 => None,
             (0, 0) => Some(Self::Literal(len_bytes)),
             (1, 0) => Some(Self::Zeros(len_bytes)),
-            (2, from) => Some(Self::Copy { len_bytes, from }),
+            (2, from) => Some(Self::Copy {
+                len_bytes,
+                from: from.cast_signed(),
+            }),
             _ => None,
         }
     }
@@ -136,6 +171,22 @@ pub enum BlockProblem {
         len_bytes: u32,
         /// Where.
         from: i32,
+    },
+    /// A page of a round before, where there is no page or was none.
+    #[error("a block refers to a page of a round before, and {0}")]
+    Base(&'static str),
+    /// The images of a round before cannot be read.
+    #[error("a block refers to a page of a round before, which cannot be read: {0}")]
+    Unreadable(String),
+    /// A page put together from one of a round before is not what it was on the source.
+    #[error(
+        "the page at {address:#x} of memory {owner} does not become what it was: both sides know it differently"
+    )]
+    Check {
+        /// The task or shared memory.
+        owner: u64,
+        /// Its address.
+        address: u64,
     },
     /// The packed literals are not what the block says.
     #[error("the literals of a block do not expand to {literal_bytes} bytes")]
@@ -199,9 +250,7 @@ impl Block {
         let (mut stream_bytes, mut used_bytes) = (0_u64, 0_u64);
         for operation in &operations {
             stream_bytes += u64::from(operation.len_bytes());
-            if let Operation::Literal(len_bytes) = operation {
-                used_bytes += u64::from(*len_bytes);
-            }
+            used_bytes += operation.literal_bytes() as u64;
         }
         if stream_bytes > BLOCK_BYTES_MAX as u64 {
             return Err(too_large(stream_bytes));
@@ -307,15 +356,18 @@ mod tests {
                 len_bytes: 8192,
                 from: -70_000,
             },
+            Operation::Patch {
+                changed: Pieces(0x8001),
+                check: 0xfedc_ba98,
+            },
             Operation::Literal(1),
         ];
-        let body = block(&operations, Codec::Stored, 4, b"abcd");
+        let literals = [b'a'; 4 + 512];
+        let body = block(&operations, Codec::Stored, literals.len(), &literals);
         let decoded = Block::decode(body.clone()).unwrap();
         assert_eq!(decoded.operations, operations);
-        assert_eq!(
-            (decoded.payload(), decoded.literal_bytes()),
-            (&b"abcd"[..], 4)
-        );
+        assert_eq!(decoded.payload(), literals);
+        assert_eq!(decoded.literal_bytes(), literals.len());
         assert_eq!(decoded.body(), body);
         let packed = Block::decode(block(&[], Codec::Zstd, 9, b"ab")).unwrap();
         assert_eq!((packed.codec(), packed.literal_bytes()), (Codec::Zstd, 9));
@@ -382,7 +434,7 @@ mod tests {
             }
         ));
         for operation in [
-            [1, 0, 0, 0xc0, 0, 0, 0, 0],
+            [1, 0, 1, 0xc0, 0, 0, 0, 0],
             [0, 0, 0, 0x40, 0, 0, 0, 0],
             [1, 0, 0, 0x40, 1, 0, 0, 0],
             [1, 0, 0, 0, 1, 0, 0, 0],

@@ -1,6 +1,7 @@
 //! A connection in use: frames in and out on threads of their own, messages in their turn.
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::compression::Compression;
 use crate::conversation::{OutOfTurn, Party, Stage};
+use crate::delta::bases::Bases;
 use crate::encoder::{Encoder, Traffic};
 use crate::error::{Error, ImageProblem, Result};
 use crate::frame::{Abilities, Channel, Frame, PREAMBLE_BYTES, decode_preamble, encode_preamble};
 use crate::listener::Listener;
 use crate::message::Message;
+use crate::page_stream::StreamKind;
 use crate::timing::Timing;
 use crate::transport::{Bell, Receive, Transmit, Transport, Wait};
 use crate::watch::Watch;
@@ -78,8 +81,13 @@ impl Outgoing {
     }
 
     /// What is sent of pages from now on is another stream.
-    pub(crate) fn begin_pages(&self) {
-        self.encoder().begin_pages();
+    pub(crate) fn begin_pages(&self, kind: StreamKind) {
+        self.encoder().begin_pages(kind);
+    }
+
+    /// Of pages sent again only what changed is sent; what that takes is kept in `directory`.
+    pub(crate) fn remember_pages(&self, directory: &Path) {
+        self.encoder().remember_pages(directory);
     }
 
     /// Sends bytes of a channel as `read` reads them: one block of at most 256 KiB.
@@ -191,6 +199,7 @@ pub(crate) struct Connection {
     arrivals: Option<Receiver<Result<Arrival>>>,
     pages: Option<Receiver<Chunk>>,
     files: Option<Receiver<Chunk>>,
+    bases: Sender<Bases>,
     beating: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
     silence: Duration,
@@ -224,11 +233,12 @@ impl Connection {
             bell,
             torn: AtomicBool::new(false),
             sent_bytes: AtomicU64::new(PREAMBLE_BYTES as u64),
-            encoder: Mutex::new(Encoder::new(abilities.zstd)),
+            encoder: Mutex::new(Encoder::new(abilities)),
         }));
         let (arrivals_in, arrivals) = sync_channel(QUEUE_FRAMES);
         let (pages_in, pages) = sync_channel(QUEUE_FRAMES);
         let (files_in, files) = sync_channel(QUEUE_FRAMES);
+        let (bases, bases_out) = channel();
         let (beating, stop_beating) = channel::<()>();
         let mut connection = Self {
             party,
@@ -239,12 +249,19 @@ impl Connection {
             arrivals: Some(arrivals),
             pages: Some(pages),
             files: Some(files),
+            bases,
             beating: Some(beating),
             threads: Vec::new(),
             silence: timing.silence,
             overslept: false,
         };
-        let listener = Listener::new(receiver, outgoing.bell().clone(), party.peer(), *timing);
+        let listener = Listener::new(
+            receiver,
+            outgoing.bell().clone(),
+            party.peer(),
+            *timing,
+            bases_out,
+        );
         let beat = timing.beat;
         let beater = outgoing.clone();
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
@@ -301,6 +318,12 @@ impl Connection {
     /// Gives it back.
     pub(crate) fn return_pages(&mut self, pages: Receiver<Chunk>) {
         self.pages = Some(pages);
+    }
+
+    /// What the pages of the next stream may be made of. To be said before the peer is told to send them.
+    pub(crate) fn build_pages_upon(&self, bases: Bases) {
+        // Fails only when nothing is heard any more.
+        let _ = self.bases.send(bases);
     }
 
     /// Takes the queue of the files channel, to be put back when a conversation on it is over.

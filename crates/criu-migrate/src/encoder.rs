@@ -6,14 +6,17 @@
 //! and what stands before the literals is written in front of them. Bytes that are neither are never copied
 //! here.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::block::{
     BLOCK_BYTES_MAX, Codec, LEAD_BYTES_MAX, OPERATIONS_MAX, Operation, encode_lead,
 };
 use crate::compression::{BlockSent, Choice, Compression, Controller, Packer, SAMPLE_BYTES};
-use crate::frame::{Channel, HEADER_BYTES, block_header, data_header, encode_zeros};
-use crate::page_stream::{PAGE_BYTES, PageStream, Part};
+use crate::delta::sent::SentPages;
+use crate::delta::{self, PIECE_BYTES, Pieces};
+use crate::frame::{Abilities, Channel, HEADER_BYTES, block_header, data_header, encode_zeros};
+use crate::page_stream::{PAGE_BYTES, PageStream, Part, StreamKind};
 use crate::sparse::{is_zero, next_zero_run};
 use crate::window::{Cursor, GAP_BYTES, WINDOW_BYTES};
 
@@ -27,6 +30,8 @@ pub struct Traffic {
     pub zero_bytes: u64,
     /// Bytes among them that were sent before, and referred to.
     pub duplicate_bytes: u64,
+    /// Bytes among them that the destination had from a round before.
+    pub unchanged_bytes: u64,
     /// Bytes among them that were compressed.
     pub packed_bytes: u64,
     /// What those became.
@@ -44,13 +49,15 @@ pub(crate) struct Encoder {
     /// Where pages were last, by their fingerprints; made when first used.
     seen: Vec<[Seen; SEEN_WAYS]>,
     pages: PageStream,
+    /// The pages sent in rounds, if there are any.
+    sent_pages: Option<SentPages>,
     operations: Vec<Operation>,
     /// Zeros that stand for a whole block.
     zeros: Vec<u8>,
     packed: Vec<u8>,
     packer: Packer,
     controller: Controller,
-    peer_expands: bool,
+    peer: Abilities,
     traffic: Traffic,
     last: Option<Instant>,
 }
@@ -78,22 +85,25 @@ const SEEN_WAYS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(20);
 /// Fewer literals than this are not packed.
 const PACKED_BYTES_MIN: usize = 512;
+/// Of a page in which more changed all is sent, which packs better.
+const PATCH_BYTES_MAX: usize = PAGE_BYTES / 4 * 3;
 /// What is read of a page stream at first; there has to be room for the rest of a page.
 const READ_BYTES: usize = BLOCK_BYTES_MAX - PAGE_BYTES;
 
 impl Encoder {
-    pub(crate) fn new(peer_expands: bool) -> Self {
+    pub(crate) fn new(peer: Abilities) -> Self {
         Self {
             ring: Vec::new(),
             cursor: Cursor::default(),
             seen: Vec::new(),
-            pages: PageStream::new(),
+            pages: PageStream::new(StreamKind::Dump),
+            sent_pages: None,
             operations: Vec::new(),
             zeros: Vec::new(),
             packed: Vec::new(),
             packer: Packer::default(),
             controller: Controller::new(Compression::Off),
-            peer_expands,
+            peer,
             traffic: Traffic::default(),
             last: None,
         }
@@ -101,7 +111,7 @@ impl Encoder {
 
     /// Compresses from now on as far as the peer expands it.
     pub(crate) fn set_compression(&mut self, compression: Compression) {
-        self.controller = Controller::new(match self.peer_expands && cfg!(feature = "zstd") {
+        self.controller = Controller::new(match self.peer.zstd && cfg!(feature = "zstd") {
             true => compression,
             false => Compression::Off,
         });
@@ -111,9 +121,24 @@ impl Encoder {
         self.traffic
     }
 
+    /// Remembers what pages are sent from now on, in `directory`, if the peer can build upon them.
+    pub(crate) fn remember_pages(&mut self, directory: &Path) {
+        // Where it cannot be remembered more is sent.
+        self.sent_pages = self
+            .peer
+            .deltas
+            .then(|| SentPages::create(directory).ok())
+            .flatten();
+    }
+
     /// What follows on the pages channel is another stream.
-    pub(crate) fn begin_pages(&mut self) {
-        self.pages = PageStream::new();
+    pub(crate) fn begin_pages(&mut self, kind: StreamKind) {
+        self.pages = PageStream::new(kind);
+        match (&mut self.sent_pages, kind) {
+            (Some(pages), StreamKind::Dump) => pages.begin_round(),
+            (Some(pages), StreamKind::Answers) => pages.end_rounds(),
+            (None, _) => {}
+        }
         self.last = None;
     }
 
@@ -209,6 +234,7 @@ impl Encoder {
         apart.operations.clear();
         while apart.at < count {
             let rest = &apart.ring[start + apart.at..start + count];
+            let place = self.pages.place();
             let part = match channel {
                 Channel::Pages => self.pages.next(rest),
                 // rsync leaves out what is there already.
@@ -219,16 +245,39 @@ impl Encoder {
                     whole => Part::Pages(whole),
                 },
             };
-            match part {
-                Part::Other(len_bytes) => apart.other(len_bytes),
-                Part::Pages(len_bytes) => {
-                    for _ in 0..len_bytes / PAGE_BYTES {
-                        apart.page();
+            let place = place.filter(|_| channel == Channel::Pages);
+            let sent_pages = self.sent_pages.as_mut();
+            match (part, sent_pages.zip(place)) {
+                (Part::Other(len_bytes), sent_before) => {
+                    if let Some((sent_pages, place)) = sent_before
+                        && sent_pages.forget(place).is_err()
+                    {
+                        self.sent_pages = None;
+                    }
+                    apart.other(len_bytes);
+                }
+                (Part::Pages(len_bytes), sent_before) => {
+                    let changes = match sent_before {
+                        Some((sent_pages, place)) => sent_pages.changes(place, &rest[..len_bytes]),
+                        None => Ok(&[][..]),
+                    };
+                    match changes {
+                        Ok(changes) => {
+                            for page in 0..len_bytes / PAGE_BYTES {
+                                apart.page(changes.get(page).copied().flatten());
+                            }
+                        }
+                        // Nothing is known of what was sent now.
+                        Err(_) => self.sent_pages = None,
                     }
                 }
             }
         }
-        apart.literal_bytes
+        let literal_bytes = apart.literal_bytes;
+        if self.pages.is_lost() {
+            self.sent_pages = None;
+        }
+        literal_bytes
     }
 
     /// Packs the literals if that is worth it; returns what they became.
@@ -392,7 +441,8 @@ impl Apart<'_> {
         }
     }
 
-    fn page(&mut self) {
+    /// Takes a page, and what changed in it since a round before.
+    fn page(&mut self, changed: Option<Pieces>) {
         let here = self.start + self.at;
         let page = &self.ring[here..here + PAGE_BYTES];
         if self.operations.len() >= OPERATIONS_KEPT {
@@ -400,6 +450,11 @@ impl Apart<'_> {
         }
         if is_zero(page) {
             return self.zeros(PAGE_BYTES);
+        }
+        if let Some(changed) = changed
+            && changed.len_bytes() <= PATCH_BYTES_MAX
+        {
+            return self.patch(changed);
         }
         let fingerprint = fingerprint(page);
         let set = usize::try_from(fingerprint >> 32).unwrap_or(0) % SEEN_SETS;
@@ -443,6 +498,21 @@ impl Apart<'_> {
             Some(Operation::Literal(last)) => *last += length(len_bytes),
             _ => self.operations.push(Operation::Literal(length(len_bytes))),
         }
+    }
+
+    /// Keeps what changed of a page, side by side.
+    fn patch(&mut self, changed: Pieces) {
+        let page = self.start + self.at;
+        let check = delta::check(&self.ring[page..page + PAGE_BYTES]);
+        for (piece, _) in changed.each().enumerate().filter(|(_, changed)| *changed) {
+            let from = page + piece * PIECE_BYTES;
+            let to = self.start + self.literal_bytes;
+            self.ring.copy_within(from..from + PIECE_BYTES, to);
+            self.literal_bytes += PIECE_BYTES;
+        }
+        self.at += PAGE_BYTES;
+        self.traffic.unchanged_bytes += (PAGE_BYTES - changed.len_bytes()) as u64;
+        self.operations.push(Operation::Patch { changed, check });
     }
 
     fn zeros(&mut self, len_bytes: usize) {

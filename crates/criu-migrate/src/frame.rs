@@ -5,7 +5,8 @@
 //!   0..8   "criumigr"
 //!   8..10  oldest protocol version spoken   (all numbers little endian)
 //!   10..12 newest protocol version spoken
-//!   12..14 abilities of the reader: bit 0, it expands what is packed with zstd; other bits are ignored
+//!   12..14 abilities of the reader: bit 0, it expands what is packed with zstd; bit 1, it knows pages of rounds
+//!          before; other bits are ignored
 //!   14..16 zero
 //!
 //! frame:
@@ -24,6 +25,7 @@ use std::fmt;
 
 use crate::block::BODY_BYTES_MAX;
 pub use crate::block::{BLOCK_BYTES_MAX, Block, BlockProblem, Codec, OPERATIONS_MAX, Operation};
+pub use crate::delta::Pieces;
 
 /// Bytes of a preamble.
 pub const PREAMBLE_BYTES: usize = 16;
@@ -155,13 +157,19 @@ pub enum FrameError {
 pub struct Abilities {
     /// It expands what is packed with zstd.
     pub zstd: bool,
+    /// It makes pages of what changed in them since a round before.
+    pub deltas: bool,
 }
+
+const ZSTD: u8 = 1;
+const DELTAS: u8 = 2;
 
 impl Abilities {
     /// Those of this build.
     pub const fn ours() -> Self {
         Self {
             zstd: cfg!(feature = "zstd"),
+            deltas: true,
         }
     }
 }
@@ -182,7 +190,8 @@ pub fn encode_preamble() -> [u8; PREAMBLE_BYTES] {
     bytes[..8].copy_from_slice(&MAGIC);
     bytes[8..10].copy_from_slice(&VERSIONS.start().to_le_bytes());
     bytes[10..12].copy_from_slice(&VERSIONS.end().to_le_bytes());
-    bytes[12] = u8::from(Abilities::ours().zstd);
+    let Abilities { zstd, deltas } = Abilities::ours();
+    bytes[12] = (u8::from(zstd) * ZSTD) | (u8::from(deltas) * DELTAS);
     bytes
 }
 
@@ -223,7 +232,10 @@ pub fn decode_preamble(bytes: &[u8; PREAMBLE_BYTES]) -> Result<Greeting, FrameEr
     }
     Ok(Greeting {
         version: common,
-        abilities: Abilities { zstd: a0 & 1 != 0 },
+        abilities: Abilities {
+            zstd: a0 & ZSTD != 0,
+            deltas: a0 & DELTAS != 0,
+        },
     })
 }
 
@@ -438,11 +450,11 @@ mod tests {
     #[test]
     fn the_newest_common_version_is_spoken_or_none() {
         let ours = encode_preamble();
-        let greeting = |version, zstd| Greeting {
+        let greeting = |version, zstd, deltas| Greeting {
             version,
-            abilities: Abilities { zstd },
+            abilities: Abilities { zstd, deltas },
         };
-        let expected = greeting(*VERSIONS.end(), cfg!(feature = "zstd"));
+        let expected = greeting(*VERSIONS.end(), cfg!(feature = "zstd"), true);
         assert_eq!(decode_preamble(&ours), Ok(expected));
         let with = |oldest: u16, newest: u16| {
             let mut bytes = ours;
@@ -452,10 +464,15 @@ mod tests {
         };
         assert_eq!(with(1, 9), Ok(expected));
         // Abilities nobody knows yet are ignored; who says none has none.
-        for (abilities, zstd) in [(0xfffe, false), (0xffff, true), (0, false)] {
+        for (abilities, zstd, deltas) in [
+            (0xfffc, false, false),
+            (0xfffe, false, true),
+            (0xfffd, true, false),
+            (0, false, false),
+        ] {
             let mut bytes = ours;
             bytes[12..14].copy_from_slice(&u16::to_le_bytes(abilities));
-            assert_eq!(decode_preamble(&bytes), Ok(greeting(1, zstd)));
+            assert_eq!(decode_preamble(&bytes), Ok(greeting(1, zstd, deltas)));
         }
         for (oldest, newest) in [(2, 9), (0, 0), (3, 1)] {
             let refused = with(oldest, newest);

@@ -7,8 +7,8 @@ use crate::compression::Compression;
 use crate::conversation::{Party, Stage};
 use crate::encoder::{Encoder, Traffic};
 use crate::frame::{
-    Block, CONTROL_BYTES_MAX, Channel, Frame, HEADER_BYTES, Header, Operation, PREAMBLE_BYTES,
-    decode_preamble, encode_preamble,
+    Abilities, Block, CONTROL_BYTES_MAX, Channel, Frame, HEADER_BYTES, Header, Operation,
+    PREAMBLE_BYTES, decode_preamble, encode_preamble,
 };
 use crate::images_dir::ImageName;
 use crate::message::Message;
@@ -43,11 +43,11 @@ pub fn migrate_message(bytes: &[u8]) {
     for frame in frames(bytes) {
         let body = match frame {
             Frame::Control(body) => body,
-            Frame::Data(_, bytes) => {
-                expander.data(bytes);
+            Frame::Data(channel, bytes) => {
+                expander.data(channel, bytes);
                 continue;
             }
-            Frame::Block(_, block) => match expander.block(block) {
+            Frame::Block(channel, block) => match expander.block(channel, block) {
                 Ok((bytes, _)) => {
                     assert!(bytes.len() <= BLOCK_BYTES_MAX, "{} bytes", bytes.len());
                     continue;
@@ -122,7 +122,7 @@ pub(crate) struct Way {
     pub(crate) compression: Compression,
     /// Most bytes that are read at once.
     pub(crate) reads: usize,
-    pub(crate) peer_expands: bool,
+    pub(crate) peer: Abilities,
 }
 
 impl Default for Way {
@@ -131,16 +131,26 @@ impl Default for Way {
             channel: Channel::Pages,
             compression: Compression::Off,
             reads: usize::MAX,
-            peer_expands: true,
+            peer: Abilities::ours(),
         }
     }
 }
 
 /// Sends a stream and receives it, both sides here; panics unless it arrives as it was.
 pub(crate) fn pass_through(stream: &[u8], way: &Way) -> Traffic {
-    let mut encoder = Encoder::new(way.peer_expands);
+    let mut encoder = Encoder::new(way.peer);
+    pass_between(&mut encoder, &mut Expander::default(), stream, way);
+    encoder.traffic()
+}
+
+/// As [`pass_through`], between two sides that may know of streams before.
+pub(crate) fn pass_between(
+    encoder: &mut Encoder,
+    expander: &mut Expander,
+    stream: &[u8],
+    way: &Way,
+) {
     encoder.set_compression(way.compression);
-    let mut expander = Expander::default();
     let mut source = stream;
     let mut arrived = 0;
     let mut expect = |bytes: &[u8]| {
@@ -166,11 +176,12 @@ pub(crate) fn pass_through(stream: &[u8], way: &Way) -> Traffic {
             let mut buffer = expander.buffer(body.len());
             buffer.copy_from_slice(body);
             match header.with_body(buffer).expect("our own frame") {
-                Frame::Data(_, bytes) => expect(&expander.data(bytes)),
-                Frame::Block(_, block) => {
-                    expect(&expander.block(block).expect("our own block").0);
+                Frame::Data(channel, bytes) => expect(&expander.data(channel, bytes)),
+                Frame::Block(channel, block) => {
+                    expect(&expander.block(channel, block).expect("our own block").0);
                 }
-                Frame::Zeros(_, count) => {
+                Frame::Zeros(channel, count) => {
+                    expander.zeros(channel, count);
                     expect(&vec![0; usize::try_from(count).expect("a block's")]);
                 }
                 other => panic!("{other:?} in a stream"),
@@ -180,7 +191,6 @@ pub(crate) fn pass_through(stream: &[u8], way: &Way) -> Traffic {
         assert!(rest.is_empty(), "whole frames");
     }
     assert_eq!(arrived, stream.len());
-    encoder.traffic()
 }
 
 /// A block of this and literals.

@@ -49,6 +49,7 @@ mod compression;
 mod connection;
 pub mod container;
 mod conversation;
+mod delta;
 mod destination;
 mod encoder;
 mod error;

@@ -1,11 +1,12 @@
 //! The way in: frames, expanded and handed to whom they are for.
 
 use std::io;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Instant;
 
 use crate::connection::{Arrival, Chunk};
 use crate::conversation::Party;
+use crate::delta::bases::Bases;
 use crate::error::{Error, Result};
 use crate::frame::{Block, Channel, Frame, FrameError, HEADER_BYTES, Header, Operation};
 use crate::message::Message;
@@ -26,6 +27,8 @@ pub(crate) struct Listener {
     bell: Bell,
     peer: Party,
     timing: Timing,
+    /// What the next stream of pages may be made of.
+    bases: Receiver<Bases>,
     expander: Expander,
 }
 
@@ -33,7 +36,13 @@ pub(crate) struct Listener {
 const HOLE_BYTES_MIN: usize = 4096;
 
 impl Listener {
-    pub(crate) fn new(receiver: Box<dyn Receive>, bell: Bell, peer: Party, timing: Timing) -> Self {
+    pub(crate) fn new(
+        receiver: Box<dyn Receive>,
+        bell: Bell,
+        peer: Party,
+        timing: Timing,
+        bases: Receiver<Bases>,
+    ) -> Self {
         Self {
             receiver,
             buffer: vec![0; SMALL_FRAMES_BYTES],
@@ -42,6 +51,7 @@ impl Listener {
             bell,
             peer,
             timing,
+            bases,
             expander: Expander::default(),
         }
     }
@@ -87,6 +97,13 @@ impl Listener {
             let _ = files.send(chunk);
             true
         };
+        if let Frame::Data(Channel::Pages, _)
+        | Frame::Block(Channel::Pages, _)
+        | Frame::Zeros(Channel::Pages, _) = frame
+            && let Ok(bases) = self.bases.try_recv()
+        {
+            self.expander.build_upon(Some(bases));
+        }
         Ok(match frame {
             Frame::Control(bytes) => {
                 let message = Message::decode(&bytes).map_err(|source| Error::Message {
@@ -96,26 +113,42 @@ impl Listener {
                 arrivals.send(Ok(Arrival::Message(message))).is_ok()
             }
             Frame::Beat => true,
-            Frame::Data(Channel::Image, bytes) => image(Chunk::Data(self.expander.data(bytes))),
+            Frame::Data(channel @ Channel::Image, bytes) => {
+                image(Chunk::Data(self.expander.data(channel, bytes)))
+            }
             Frame::Zeros(Channel::Image, count) => image(Chunk::Zeros(count)),
             Frame::End(Channel::Image) => image(Chunk::End),
-            Frame::Block(Channel::Image, block) => {
-                let (bytes, operations) = self.expand(block)?;
+            Frame::Block(channel @ Channel::Image, block) => {
+                let (bytes, operations) = self.expand(channel, block)?;
                 image_chunks(&bytes, &operations).into_iter().all(image)
             }
-            Frame::Data(Channel::Pages, bytes) => page(Chunk::Data(self.expander.data(bytes))),
-            Frame::Zeros(Channel::Pages, count) => page(Chunk::Zeros(count)),
-            Frame::End(Channel::Pages) => page(Chunk::End),
-            Frame::Block(Channel::Pages, block) => page(Chunk::Data(self.expand(block)?.0)),
-            Frame::Data(Channel::Files, bytes) => file(Chunk::Data(self.expander.data(bytes))),
+            Frame::Data(channel @ Channel::Pages, bytes) => {
+                page(Chunk::Data(self.expander.data(channel, bytes)))
+            }
+            Frame::Zeros(channel @ Channel::Pages, count) => {
+                self.expander.zeros(channel, count);
+                page(Chunk::Zeros(count))
+            }
+            Frame::End(Channel::Pages) => {
+                self.expander.build_upon(None);
+                page(Chunk::End)
+            }
+            Frame::Block(channel @ Channel::Pages, block) => {
+                page(Chunk::Data(self.expand(channel, block)?.0))
+            }
+            Frame::Data(channel @ Channel::Files, bytes) => {
+                file(Chunk::Data(self.expander.data(channel, bytes)))
+            }
             Frame::Zeros(Channel::Files, count) => file(Chunk::Zeros(count)),
             Frame::End(Channel::Files) => file(Chunk::End),
-            Frame::Block(Channel::Files, block) => file(Chunk::Data(self.expand(block)?.0)),
+            Frame::Block(channel @ Channel::Files, block) => {
+                file(Chunk::Data(self.expand(channel, block)?.0))
+            }
         })
     }
 
-    fn expand(&mut self, block: Block) -> Result<(SharedBytes, Vec<Operation>)> {
-        let expanded = self.expander.block(block);
+    fn expand(&mut self, channel: Channel, block: Block) -> Result<(SharedBytes, Vec<Operation>)> {
+        let expanded = self.expander.block(channel, block);
         expanded.map_err(|problem| Error::Frame {
             peer: self.peer,
             problem: FrameError::Block(problem),

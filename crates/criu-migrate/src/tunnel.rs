@@ -20,7 +20,7 @@ use rustix::event::PollFlags;
 use crate::connection::{Chunk, Outgoing};
 use crate::error::{Error, Result};
 use crate::frame::{Channel, Frame};
-use crate::page_stream::{self, COMMAND_BYTES, Command, Pagemaps, STATUS_GOOD};
+use crate::page_stream::{self, COMMAND_BYTES, Command, Pagemaps, STATUS_GOOD, StreamKind};
 use crate::transport::Wait;
 use crate::watch::{Happening, Watch};
 
@@ -126,6 +126,10 @@ impl Tunnel {
                 .note_pages
                 .then(|| page_stream::Reader::new(page_size_bytes));
             let cancellable = plan.inbound != Inbound::PageRequests;
+            out.begin_pages(match plan.inbound {
+                Inbound::Bytes(_) => StreamKind::Dump,
+                Inbound::PageRequests => StreamKind::Answers,
+            });
             let carried = from_criu.carry_out(&out, &watch, cancellable, reader.as_mut());
             match carried {
                 // The other direction may still have an answer for it.
@@ -260,7 +264,6 @@ impl Ends {
         cancellable: bool,
         mut reader: Option<&mut page_stream::Reader>,
     ) -> io::Result<()> {
-        outgoing.begin_pages();
         let mut told = Instant::now();
         loop {
             if cancellable && watch.is_cancelled() {

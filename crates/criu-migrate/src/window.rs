@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use crate::block::{BLOCK_BYTES_MAX, Block, BlockProblem, Codec, LEAD_BYTES_MAX, Operation};
 use crate::compression::Unpacker;
-use crate::frame::HEADER_BYTES;
+use crate::delta::bases::Bases;
+use crate::frame::{Channel, HEADER_BYTES};
 
 /// How far back a reference can reach, at most.
 pub(crate) const WINDOW_BYTES: usize = 16 << 20;
@@ -111,6 +112,8 @@ pub(crate) struct Expander {
     /// What may be referred to, and its first place, in order.
     window: VecDeque<(u64, SharedBytes)>,
     unpacker: Unpacker,
+    /// What pages may be made of, for as long as they come.
+    bases: Option<Bases>,
     /// Buffers nobody uses any more.
     spare: Vec<Vec<u8>>,
 }
@@ -131,9 +134,29 @@ impl Expander {
         buffer
     }
 
-    /// Takes the body of a data frame.
-    pub(crate) fn data(&mut self, bytes: Vec<u8>) -> SharedBytes {
+    /// What pages may refer to from now on, up to the end of their stream.
+    pub(crate) fn build_upon(&mut self, bases: Option<Bases>) {
+        self.bases = bases;
+    }
+
+    /// Takes zero bytes of a channel.
+    pub(crate) fn zeros(&mut self, channel: Channel, mut len_bytes: u64) {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        while let Some(bases) = self.bases.as_mut().filter(|_| channel == Channel::Pages)
+            && len_bytes > 0
+        {
+            let now = usize::try_from(len_bytes).map_or(ZEROS.len(), |len| len.min(ZEROS.len()));
+            bases.pass(&ZEROS[..now]);
+            len_bytes -= now as u64;
+        }
+    }
+
+    /// Takes the body of a channel's data frame.
+    pub(crate) fn data(&mut self, channel: Channel, bytes: Vec<u8>) -> SharedBytes {
         let literals = SharedBytes::new(bytes, 0);
+        if let Some(bases) = self.bases.as_mut().filter(|_| channel == Channel::Pages) {
+            bases.pass(&literals);
+        }
         self.enter(&literals);
         literals
     }
@@ -141,6 +164,7 @@ impl Expander {
     /// Expands a block to the bytes of the stream, and gives what they are made of; nothing if of literals only.
     pub(crate) fn block(
         &mut self,
+        channel: Channel,
         mut block: Block,
     ) -> Result<(SharedBytes, Vec<Operation>), BlockProblem> {
         let operations = block.take_operations();
@@ -156,28 +180,47 @@ impl Expander {
                 SharedBytes::new(literals, 0)
             }
         };
-        let stream = match operations.as_slice() {
-            [] | [Operation::Literal(_)] => literals.clone(),
-            operations => SharedBytes::new(self.follow(operations, &literals)?, 0),
+        let mut bases = match channel {
+            Channel::Pages => self.bases.take(),
+            Channel::Image | Channel::Files => None,
         };
+        let stream = match operations.as_slice() {
+            [] | [Operation::Literal(_)] => {
+                if let Some(bases) = &mut bases {
+                    bases.pass(&literals);
+                }
+                literals.clone()
+            }
+            operations => {
+                let stream = self.follow(operations, &literals, bases.as_mut())?;
+                SharedBytes::new(stream, 0)
+            }
+        };
+        if bases.is_some() {
+            self.bases = bases;
+        }
         self.enter(&literals);
         Ok((stream, operations))
     }
 
-    fn follow(&self, operations: &[Operation], literals: &[u8]) -> Result<Vec<u8>, BlockProblem> {
+    fn follow(
+        &self,
+        operations: &[Operation],
+        literals: &[u8],
+        mut bases: Option<&mut Bases>,
+    ) -> Result<Vec<u8>, BlockProblem> {
         // At most what a block may stand for: it was checked when it was read.
         let len_bytes = operations
             .iter()
             .map(|operation| operation.len_bytes() as usize);
         let mut stream = Vec::with_capacity(len_bytes.sum());
         let mut rest = literals;
+        let mut passed = 0;
         for operation in operations {
+            let (now, later) = rest.split_at(rest.len().min(operation.literal_bytes()));
+            rest = later;
             match *operation {
-                Operation::Literal(len_bytes) => {
-                    let (now, later) = rest.split_at(rest.len().min(len_bytes as usize));
-                    stream.extend_from_slice(now);
-                    rest = later;
-                }
+                Operation::Literal(_) => stream.extend_from_slice(now),
                 Operation::Zeros(len_bytes) => {
                     stream.resize(stream.len() + len_bytes as usize, 0);
                 }
@@ -186,7 +229,17 @@ impl Expander {
                     let problem = BlockProblem::Reference { len_bytes, from };
                     stream.extend_from_slice(bytes.ok_or(problem)?);
                 }
+                Operation::Patch { changed, check } => {
+                    let problem = BlockProblem::Base("nothing was sent before");
+                    let bases = bases.as_mut().ok_or(problem)?;
+                    bases.pass(&stream[passed..]);
+                    passed = stream.len();
+                    stream.extend_from_slice(&bases.patch(changed, now, check)?);
+                }
             }
+        }
+        if let Some(bases) = bases {
+            bases.pass(&stream[passed..]);
         }
         Ok(stream)
     }
@@ -253,13 +306,15 @@ mod tests {
     #[test]
     fn references_reach_earlier_blocks_and_their_own_and_nothing_else() {
         let mut expander = Expander::default();
-        expander.data(vec![1; 5000]);
+        expander.data(Channel::Image, vec![1; 5000]);
         // Too short to be referred to.
-        expander.data(vec![2; ENTERS_BYTES_MIN - 1]);
+        expander.data(Channel::Image, vec![2; ENTERS_BYTES_MIN - 1]);
         let back = -i64::try_from(5000 + GAP_BYTES).unwrap();
         let refused = |expander: &mut Expander, len_bytes, from| {
             let operations = [copy(len_bytes, from), Operation::Literal(5)];
-            expander.block(block(&operations, b"abcde")).is_err()
+            expander
+                .block(Channel::Image, block(&operations, b"abcde"))
+                .is_err()
         };
         for (len_bytes, from) in [
             // Around the block before: its ends, and the gap.
@@ -286,7 +341,9 @@ mod tests {
             copy(2, back + 4998),
             Operation::Literal(1),
         ];
-        let (stream, _) = expander.block(block(&operations, b"abcde")).unwrap();
+        let (stream, _) = expander
+            .block(Channel::Image, block(&operations, b"abcde"))
+            .unwrap();
         assert_eq!(&*stream, b"deabcd\0\x01\x01e");
     }
 
@@ -297,7 +354,10 @@ mod tests {
         for number in 0..500_usize {
             // Lengths of all kinds, so that turns end anywhere.
             let len_bytes = [BLOCK_BYTES_MAX, 4096, 100_000, 4095][number % 4];
-            expander.data(vec![u8::try_from(number % 251).unwrap(); len_bytes]);
+            expander.data(
+                Channel::Image,
+                vec![u8::try_from(number % 251).unwrap(); len_bytes],
+            );
             cursor.advance(len_bytes);
             let held: usize = expander.window.iter().map(|(_, bytes)| bytes.len()).sum();
             assert!(held <= WINDOW_BYTES, "{held}");

@@ -20,10 +20,12 @@ use criu::{Criu, HookError, HookResult, Hooks, LazyPages, Restore};
 use crate::connection::Connection;
 use crate::container::{self, Arrival};
 use crate::conversation::Party;
+use crate::delta::bases::Bases;
 use crate::error::{Error, Result};
 use crate::host;
 use crate::images_dir::ImagesDir;
 use crate::message::{Message, Offer};
+use crate::page_stream::StreamKind;
 use crate::preflight::{Asks, Check, Preflight};
 use crate::staging::Staging;
 use crate::sync::Landing;
@@ -192,7 +194,13 @@ impl Destination {
         offer.needs.apply_to(&mut self.restore);
         self.restore.images = stored.directory.open()?.into();
         let mut filling = match stored.pages_follow {
-            true => Some(self.fill_from(connection, &stored.directory, watch)?),
+            true => {
+                let before = (1..=stored.rounds).rev();
+                let before = before.map(|round| staging.path_of(round));
+                // All pages that follow belong to the tasks they are asked for.
+                connection.build_pages_upon(Bases::new(StreamKind::Answers, before));
+                Some(self.fill_from(connection, &stored.directory, watch)?)
+            }
             false => None,
         };
         let mut holding = Holding {

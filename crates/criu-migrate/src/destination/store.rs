@@ -7,11 +7,13 @@ use criu::{Criu, PageServer};
 
 use crate::connection::{Arrival, Chunk, Connection};
 use crate::conversation::Party;
+use crate::delta::bases::Bases;
 use crate::destination::SYNC;
 use crate::error::{Error, ImageProblem, Result};
 use crate::images_dir::ImagesDir;
 use crate::intake::{Intake, IntakeError};
 use crate::message::Message;
+use crate::page_stream::StreamKind;
 use crate::staging::Staging;
 use crate::sync::Landing;
 use crate::timing::Timing;
@@ -24,6 +26,8 @@ pub(crate) struct Stored {
     /// The last images; the others are their parents.
     pub(crate) directory: ImagesDir,
     pub(crate) images: u64,
+    /// Rounds before them.
+    pub(crate) rounds: u32,
     /// More memory follows when the tree runs.
     pub(crate) pages_follow: bool,
 }
@@ -119,6 +123,9 @@ impl Store<'_> {
         self.criu.page_server(&server)?;
         // Its copy is the only one now: when it ends, so does the stream.
         drop(server);
+        let before = (1..taken.rounds).rev();
+        let before = before.map(|round| self.staging.path_of(round));
+        connection.build_pages_upon(Bases::new(StreamKind::Dump, before));
         connection.say(&Message::PagesReady)?;
         Ok(tunnel)
     }
@@ -177,6 +184,7 @@ impl Store<'_> {
         Ok(Stored {
             directory,
             images,
+            rounds: taken.rounds.saturating_sub(1),
             pages_follow,
         })
     }

@@ -136,11 +136,10 @@ fn what_is_compressible_is_compressed_if_the_peer_expands_it() {
     let packed = through(text.as_bytes(), way(Compression::Always));
     assert_eq!(packed.packed_bytes, packed.stream_bytes);
     assert!(packed.wire_bytes * 20 < packed.stream_bytes, "{packed:?}");
-    let peer_expands = false;
     let stored = through(
         text.as_bytes(),
         Way {
-            peer_expands,
+            peer: Abilities::default(),
             ..way(Compression::Always)
         },
     );
@@ -216,7 +215,7 @@ fn a_block_never_has_more_operations_than_it_may() {
 
 #[test]
 fn nothing_waits_for_more_bytes() {
-    let mut encoder = Encoder::new(true);
+    let mut encoder = Encoder::new(Abilities::ours());
     encoder.set_compression(Compression::Always);
     // A head, and part of its page: the rest is asked for, and is not there.
     let bytes = [&add(16)[..], &[7; 100]].concat();

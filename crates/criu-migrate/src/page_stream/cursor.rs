@@ -14,8 +14,26 @@ pub(crate) const PAGE_BYTES: usize = 4096;
 /// Follows one direction of a page stream.
 #[derive(Debug, Clone)]
 pub(crate) struct PageStream {
+    kind: StreamKind,
     state: State,
     page_bytes: u64,
+}
+
+/// Which way pages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamKind {
+    /// From a dump to a page server.
+    Dump,
+    /// What `criu lazy-pages` asked for: heads name the task alone, all memory is a task's own.
+    Answers,
+}
+
+/// Where a page belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PagePlace {
+    /// A task's memory or a shared one: `id << 8 | type`, as a dump numbers them.
+    pub(crate) owner: u64,
+    pub(crate) address: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -25,8 +43,8 @@ enum State {
         bytes: [u8; COMMAND_BYTES],
         seen: usize,
     },
-    /// So many bytes of pages are left.
-    Pages { left_bytes: u64 },
+    /// So many bytes of pages are left, and the next is this one's.
+    Pages { left_bytes: u64, next: PagePlace },
     /// This is no page stream as it is known here.
     Lost,
 }
@@ -42,27 +60,49 @@ pub(crate) enum Part {
 
 impl PageStream {
     /// Begins a stream.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(kind: StreamKind) -> Self {
         Self {
-            state: State::Head {
-                bytes: [0; COMMAND_BYTES],
-                seen: 0,
-            },
+            kind,
+            state: State::BEGIN,
             page_bytes: page_size() as u64,
         }
     }
 
-    /// How many bytes are missing to the page that `bytes` of the stream end within.
-    pub(crate) fn missing_after(&self, mut bytes: &[u8]) -> usize {
-        let mut ahead = self.clone();
+    /// Where the bytes that come next belong, if a page is begun or the next.
+    pub(crate) fn place(&self) -> Option<PagePlace> {
+        match self.state {
+            State::Pages { next, .. } => Some(next),
+            State::Head { .. } | State::Lost => None,
+        }
+    }
+
+    /// Where the page belongs that comes next, if one does.
+    pub(crate) fn page_begins(&self) -> Option<PagePlace> {
+        match self.state {
+            State::Pages { left_bytes, next } => (begun(left_bytes) == 0).then_some(next),
+            State::Head { .. } | State::Lost => None,
+        }
+    }
+
+    /// Whether this is no page stream as it is known here.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.state, State::Lost)
+    }
+
+    /// Takes bytes of the stream, whatever they are.
+    pub(crate) fn skip(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let (Part::Other(count) | Part::Pages(count)) = ahead.next(bytes);
+            let (Part::Other(count) | Part::Pages(count)) = self.next(bytes);
             bytes = bytes.get(count..).unwrap_or_default();
         }
+    }
+
+    /// How many bytes are missing to the page that `bytes` of the stream end within.
+    pub(crate) fn missing_after(&self, bytes: &[u8]) -> usize {
+        let mut ahead = self.clone();
+        ahead.skip(bytes);
         match ahead.state {
-            State::Pages { left_bytes } => {
-                usize::try_from(left_bytes % PAGE_BYTES as u64).unwrap_or(0)
-            }
+            State::Pages { left_bytes, .. } => begun(left_bytes),
             State::Head { .. } | State::Lost => 0,
         }
     }
@@ -75,23 +115,31 @@ impl PageStream {
                 head[*seen..*seen + count].copy_from_slice(&bytes[..count]);
                 *seen += count;
                 if *seen == COMMAND_BYTES {
-                    self.state = after(head, self.page_bytes);
+                    self.state = after(head, self.kind, self.page_bytes);
                 }
                 Part::Other(count)
             }
-            State::Pages { left_bytes } => {
+            State::Pages { left_bytes, next } => {
                 let within =
                     usize::try_from(*left_bytes).map_or(bytes.len(), |n| n.min(bytes.len()));
-                let begun = usize::try_from(*left_bytes % PAGE_BYTES as u64).unwrap_or(0);
-                let part = match (begun, within / PAGE_BYTES * PAGE_BYTES) {
+                let part = match (begun(*left_bytes), within / PAGE_BYTES * PAGE_BYTES) {
                     (0, 0) => Part::Other(within),
                     (0, whole) => Part::Pages(whole),
                     (begun, _) => Part::Other(begun.min(within)),
                 };
                 let (Part::Other(count) | Part::Pages(count)) = part;
                 *left_bytes -= count as u64;
+                match (part, begun(*left_bytes)) {
+                    (Part::Pages(_), _) => {
+                        next.address = next.address.wrapping_add(count as u64);
+                    }
+                    (Part::Other(_), 0) => {
+                        next.address = next.address.wrapping_add(PAGE_BYTES as u64);
+                    }
+                    (Part::Other(_), _) => {}
+                }
                 if *left_bytes == 0 {
-                    *self = Self::new();
+                    self.state = State::BEGIN;
                 }
                 part
             }
@@ -100,7 +148,19 @@ impl PageStream {
     }
 }
 
-fn after(head: &[u8; COMMAND_BYTES], page_bytes: u64) -> State {
+/// How many bytes are missing to the page that so many are left of.
+fn begun(left_bytes: u64) -> usize {
+    usize::try_from(left_bytes % PAGE_BYTES as u64).unwrap_or(0)
+}
+
+impl State {
+    const BEGIN: Self = Self::Head {
+        bytes: [0; COMMAND_BYTES],
+        seen: 0,
+    };
+}
+
+fn after(head: &[u8; COMMAND_BYTES], kind: StreamKind, page_bytes: u64) -> State {
     // CRIU is on this machine, and writes its numbers as this machine does.
     let command = Command::decode(head);
     if !command.is_known() {
@@ -108,8 +168,11 @@ fn after(head: &[u8; COMMAND_BYTES], page_bytes: u64) -> State {
     }
     match command.pages_behind().checked_mul(page_bytes) {
         None => State::Lost,
-        Some(0) => PageStream::new().state,
-        Some(left_bytes) => State::Pages { left_bytes },
+        Some(0) => State::BEGIN,
+        Some(left_bytes) => State::Pages {
+            left_bytes,
+            next: command.place(kind),
+        },
     }
 }
 
@@ -156,7 +219,7 @@ pub(crate) mod tests {
         bytes.extend(head(COMMAND_ADD, 1));
         bytes.resize(bytes.len() + page, 7);
         bytes.extend(head(0x1023, 0));
-        let whole = parts(&mut PageStream::new(), &bytes);
+        let whole = parts(&mut PageStream::new(StreamKind::Dump), &bytes);
         assert_eq!(
             whole,
             [
@@ -170,7 +233,7 @@ pub(crate) mod tests {
             ]
         );
         for cut in [1, 31, 33, 64, 65, 64 + page, 65 + page, 63 + 3 * page] {
-            let mut stream = PageStream::new();
+            let mut stream = PageStream::new(StreamKind::Dump);
             let (first, second) = bytes.split_at(cut);
             let missing = stream.missing_after(first);
             let first = parts(&mut stream, first);
@@ -194,7 +257,7 @@ pub(crate) mod tests {
     #[test]
     fn what_is_no_page_stream_is_not_taken_for_one() {
         for bytes in [vec![b'x'; 9000], head(ADD, u64::MAX).to_vec()] {
-            let mut stream = PageStream::new();
+            let mut stream = PageStream::new(StreamKind::Dump);
             parts(&mut stream, &bytes);
             assert_eq!(stream.next(&[0; 8192]), Part::Other(8192));
             assert_eq!(stream.missing_after(&[0; 5000]), 0);

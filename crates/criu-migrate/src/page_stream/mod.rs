@@ -12,7 +12,9 @@ mod pagemaps;
 
 #[cfg(test)]
 pub(crate) use cursor::tests;
-pub(crate) use cursor::{PAGE_BYTES, PageStream, Part};
+pub(crate) use cursor::{PAGE_BYTES, PagePlace, PageStream, Part, StreamKind};
+#[cfg(test)]
+pub(crate) use pagemaps::tests::command;
 pub(crate) use pagemaps::{Pagemaps, Reader};
 
 /// Bytes of a command.
@@ -26,6 +28,10 @@ const ADD_WITH_FLAGS: u32 = 6;
 const GET: u32 = 7;
 const CLOSE: u32 = 0x1023;
 const FORCE_CLOSE: u32 = 0x1024;
+
+/// The type of a task's memory and of a shared one, in what a dump calls them.
+pub(crate) const TASK_MEMORY: u64 = 1;
+pub(crate) const SHARED_MEMORY: u64 = 2;
 
 /// `PE_PARENT`: the pages are in the images before these.
 const IN_PARENT: u32 = 1;
@@ -86,6 +92,17 @@ impl Command {
         match self.flags_of_pages() {
             Some(flags) if flags & PRESENT != 0 => self.pages,
             _ => 0,
+        }
+    }
+
+    /// Where the first of its pages belongs.
+    fn place(&self, kind: StreamKind) -> PagePlace {
+        PagePlace {
+            owner: match kind {
+                StreamKind::Dump => self.id,
+                StreamKind::Answers => self.id << 8 | TASK_MEMORY,
+            },
+            address: self.address,
         }
     }
 

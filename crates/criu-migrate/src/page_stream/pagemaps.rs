@@ -8,7 +8,7 @@ use criu_image::message::{PagemapEntry, PagemapHead};
 use criu_image::{ByteOrder, Header, ImageKind, ImageWriter};
 
 use crate::images_dir::ImagesDir;
-use crate::page_stream::{COMMAND_BYTES, Command};
+use crate::page_stream::{COMMAND_BYTES, Command, SHARED_MEMORY, TASK_MEMORY};
 
 const NATIVE: ByteOrder = if cfg!(target_endian = "big") {
     ByteOrder::Big
@@ -27,8 +27,8 @@ impl Pagemaps {
     pub(crate) fn write_to(&self, images: &ImagesDir) -> io::Result<()> {
         for ((target, entries), pages_id) in self.0.iter().zip(1..) {
             let kind = match target & 0xff {
-                1 => ImageKind::Pagemap,
-                2 => ImageKind::ShmemPagemap,
+                TASK_MEMORY => ImageKind::Pagemap,
+                SHARED_MEMORY => ImageKind::ShmemPagemap,
                 _ => continue,
             };
             let file = images.create_file(&kind.file(target >> 8))?;
@@ -122,11 +122,11 @@ impl Reader {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::page_stream::{ADD, ADD_WITH_FLAGS, FORCE_CLOSE, IN_PARENT, OPEN_AND_TELL, PRESENT};
 
-    fn command(number: u32, flags: u32, pages: u64, address: u64, id: u64) -> Vec<u8> {
+    pub(crate) fn command(number: u32, flags: u32, pages: u64, address: u64, id: u64) -> Vec<u8> {
         let mut bytes = (flags << 16 | number).to_ne_bytes().to_vec();
         bytes.extend([0xaa; 4]); // what stands in padding means nothing
         for word in [pages, address, id] {

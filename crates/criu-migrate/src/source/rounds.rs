@@ -83,6 +83,7 @@ pub(crate) struct Rounding<'a> {
 impl Rounding<'_> {
     /// Makes the rounds.
     pub(crate) fn run(&self, connection: &mut Connection) -> Result<(Rounds, Verdict)> {
+        connection.outgoing().remember_pages(self.staging.path());
         until_decided(self.limits, self.watch, |rounds| {
             self.round(connection, rounds)
         })

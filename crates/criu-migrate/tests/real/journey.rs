@@ -6,7 +6,7 @@ use std::time::Duration;
 use criu::{Criu, Dump, NoHooks, Restore};
 use criu_migrate::transport::{Stream, Transport};
 use criu_migrate::{Destination, Error, Event, NotSent, Received, Sent, Source, Timing, Watch};
-use criu_testkit::{CriuUnderTest, Namespace, Scene, TempDir, TestProcess};
+use criu_testkit::{CriuUnderTest, Namespace, Scene, TempDir, TestProcess, slowness};
 
 /// Both sides of a migration, and what they reported.
 pub(crate) struct Journey {
@@ -35,9 +35,9 @@ pub(crate) fn traveller(scene: Scene) -> TestProcess {
 pub(crate) fn brisk() -> Timing {
     let mut timing = Timing::default();
     timing.beat = Duration::from_millis(100);
-    timing.silence = Duration::from_secs(2);
-    timing.commit = Duration::from_secs(3);
-    timing.verdict = Duration::from_secs(6);
+    timing.silence = Duration::from_secs(2) * slowness();
+    timing.commit = Duration::from_secs(3) * slowness();
+    timing.verdict = Duration::from_secs(6) * slowness();
     timing
 }
 

@@ -75,6 +75,49 @@ fn pre_copy_ends_lazily_in_hybrid_mode() {
     }
 }
 
+/// Each of its pages is written to in five seconds, but only a few bytes of it.
+fn counting() -> TestProcess {
+    let scene = Scene::new().memory_kib(8 << 10).part("dirty=1024");
+    let process = traveller(scene);
+    process.wait_for_count_above(20);
+    process
+}
+
+#[test]
+fn of_pages_written_to_only_what_changed_is_sent() {
+    let Some(criu) = CriuUnderTest::newest() else {
+        return;
+    };
+    if !is_tracked(&criu) {
+        skip!(Unavoidable, "{}", Feature::MemoryTracking.remedy());
+    }
+    for mode in [Mode::PreCopy, Mode::Hybrid] {
+        let mut process = counting();
+        let mut journey = Journey::of(&process, &criu);
+        journey.source.mode = Some(mode);
+        journey.source.limits.max_downtime = Duration::ZERO;
+        journey.source.limits.max_rounds = 2;
+        let ends = journey.travel();
+        arrived(&mut process, &ends);
+        let sent = ends.sent.unwrap();
+        let first_bytes = sent.rounds[0].stream_bytes;
+        let again_bytes = sent.page_stream_bytes - first_bytes;
+        println!("{mode:?}: {sent:?}");
+        assert!(again_bytes > 2 << 20, "{sent:?}");
+        let unchanged_bytes = sent.traffic.unchanged_bytes;
+        assert!(unchanged_bytes > again_bytes / 2, "{sent:?}");
+        if mode == Mode::Hybrid {
+            // Of what followed, too.
+            let rounds = sent.rounds.iter().skip(1);
+            let in_rounds: u64 = rounds.map(|round| round.stream_bytes).sum();
+            assert!(
+                unchanged_bytes > in_rounds + sent.followed_bytes / 2,
+                "{sent:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn pre_copy_that_does_not_converge_is_given_up_if_wanted() {
     let Some(criu) = CriuUnderTest::newest() else {

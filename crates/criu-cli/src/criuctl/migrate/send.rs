@@ -314,9 +314,10 @@ fn table(what: &str, sent: &Sent) -> String {
     row(
         "not sent",
         format!(
-            "{} zeros, {} duplicates; {} compressed to {}",
+            "{} zeros, {} duplicates, {} unchanged; {} compressed to {}",
             size(traffic.zero_bytes),
             size(traffic.duplicate_bytes),
+            size(traffic.unchanged_bytes),
             size(traffic.packed_bytes),
             size(traffic.packed_to_bytes)
         ),
