@@ -5,13 +5,15 @@
 use crate::block::{BLOCK_BYTES_MAX, Codec, LEAD_BYTES_MAX, encode_lead};
 use crate::compression::Compression;
 use crate::conversation::{Party, Stage};
+use crate::delta::bases::Bases;
 use crate::encoder::{Encoder, Traffic};
 use crate::frame::{
     Abilities, Block, CONTROL_BYTES_MAX, Channel, Frame, HEADER_BYTES, Header, Operation,
-    PREAMBLE_BYTES, decode_preamble, encode_preamble,
+    PREAMBLE_BYTES, Pieces, decode_preamble, encode_preamble,
 };
 use crate::images_dir::ImageName;
 use crate::message::Message;
+use crate::page_stream::{COMMAND_BYTES, StreamKind};
 use crate::preflight::{Here, compare};
 use crate::window::Expander;
 
@@ -40,6 +42,7 @@ pub fn migrate_message(bytes: &[u8]) {
     };
     let mut stage = Stage::Opening;
     let mut expander = Expander::default();
+    expander.build_upon(Some(Bases::new(StreamKind::Dump, std::iter::empty())));
     for frame in frames(bytes) {
         let body = match frame {
             Frame::Control(body) => body,
@@ -257,6 +260,18 @@ pub fn seeds() -> Vec<Vec<u8>> {
         }
     }
     seeds.push(conversation);
+    let mut pages = encode_preamble().to_vec();
+    let mut head = [0; COMMAND_BYTES];
+    head[0] = 6;
+    head[2] = 4;
+    head[8] = 2;
+    Frame::Data(Channel::Pages, head.to_vec()).encode(&mut pages);
+    let patch = Operation::Patch {
+        changed: Pieces(2),
+        check: 1,
+    };
+    block(&[patch], Codec::Stored, 256, &[7; 256]).encode(&mut pages);
+    seeds.push(pages);
     seeds
 }
 
@@ -296,7 +311,7 @@ mod tests {
     #[test]
     fn the_seeds_are_the_whole_conversation_in_order() {
         let seeds = seeds();
-        let conversation = seeds.last().unwrap();
+        let conversation = &seeds[seeds.len() - 2];
         let frames = frames(&conversation[PREAMBLE_BYTES..]);
         assert_eq!(frames.len(), 21 * 6);
         let mut stage = Stage::Opening;
