@@ -2,12 +2,14 @@
 //! other images by `tar`, `criu restore`.
 //!
 //! ```text
-//! cargo bench -p criu-cli --bench migrate [MIB [RATE [RUNS [DIRTY]]]]
+//! cargo bench -p criu-cli --bench migrate [MIB [RATE [RUNS [DIRTY [WAY...]]]]]
 //! ```
 //!
 //! 256 MiB, 1gbit and 3 runs unless said; DIRTY is how many KiB the process writes to in a second, over five times as
-//! much memory, which comes on top. Modes that track memory are measured where the kernel can. Two network namespaces are the hosts; the link between them is as fast as RATE says (tc-tbf(8)). The process counts
-//! every 5 ms; its downtime is the longest time it did not count. Half its memory is like text, half like noise.
+//! much memory, which comes on top. Ways are those whose names contain one of the words, all of them without any; modes
+//! that track memory are measured where the kernel can. Two network namespaces are the hosts; the link between them is
+//! as fast as RATE says (tc-tbf(8)). The process counts every 5 ms; its downtime is the longest time it did not count.
+//! Half its memory is like text, half like noise.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -62,6 +64,9 @@ fn main() {
         ways.push(("pre-copy", Some(&["--mode", "pre-copy"])));
         ways.push(("hybrid", Some(&["--mode", "hybrid"])));
     }
+    let chosen = words.get(4..).unwrap_or_default();
+    let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|word| name.contains(word));
+    ways.retain(|(name, _)| is_chosen(name));
     let load = Load { mib, dirty_kib };
     for (name, options) in ways {
         let runs: Vec<Run> = (0..runs).map(|_| run(&criu, load, rate, options)).collect();
