@@ -122,11 +122,12 @@ fn enter(root: &Path, rest: &[&str]) -> Failure {
     if let Err(error) = become_root() {
         return error.into();
     }
-    // Standard streams still lie in the old root, but for pipes, which lie in none.
+    // Standard streams still lie in the old root, but for pipes, which lie in none. A regular file is there only if a
+    // test gave it, for being outside.
     let stream = |stream: &dyn AsFd| -> std::io::Result<Stdio> {
         let mode = rustix::fs::fstat(stream.as_fd())?.st_mode;
         match rustix::fs::FileType::from_raw_mode(mode) {
-            rustix::fs::FileType::Fifo => Ok(Stdio::inherit()),
+            rustix::fs::FileType::Fifo | rustix::fs::FileType::RegularFile => Ok(Stdio::inherit()),
             _ => File::options()
                 .read(true)
                 .write(true)
