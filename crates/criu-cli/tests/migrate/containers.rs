@@ -73,6 +73,7 @@ impl Hosts {
         command.env("CONTAINERS_CONF", self.directory.join("containers.conf"));
         let storage = self.directory.join(format!("{host}-storage.conf"));
         command.env("CONTAINERS_STORAGE_CONF", storage);
+        command.env("TMPDIR", self.directory.make_dir("temporary"));
         command.stdin(Stdio::null());
         command
     }

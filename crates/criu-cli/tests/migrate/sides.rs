@@ -45,6 +45,13 @@ pub(crate) fn criuctl(criu: &CriuUnderTest) -> Command {
     command
 }
 
+/// As [`criuctl`], with its temporary files in that directory, so that what it keeps for the user goes with the test.
+pub(crate) fn criuctl_in(directory: &TempDir, criu: &CriuUnderTest) -> Command {
+    let mut command = criuctl(criu);
+    command.env("TMPDIR", directory.make_dir("temporary"));
+    command
+}
+
 /// The newest CRIU; none, which is told, where one of these programs is missing.
 pub(crate) fn criu_with(programs: &[&str]) -> Option<CriuUnderTest> {
     if let Some(missing) = programs.iter().find(|program| !have(program)) {
@@ -197,15 +204,12 @@ impl Sides {
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
 
         let silence = silence().as_secs().to_string();
-        let temporary = directory.make_dir("temporary");
         // All they start is known by this, wherever it ends up.
         let mark = |command: &mut Command| {
-            command
-                .env(MARK, directory.path())
-                .env("TMPDIR", &temporary);
+            command.env(MARK, directory.path());
             command.args(["--silence", &silence]);
         };
-        let mut receive = criuctl(criu);
+        let mut receive = criuctl_in(&directory, criu);
         receive.args(["migrate", "receive", "--listen", "127.0.0.1:0"]);
         mark(&mut receive);
         receive.arg("-D").arg(directory.make_dir("destination"));
@@ -222,7 +226,7 @@ impl Sides {
                 _ => u64::MAX,
             },
         );
-        let mut send = criuctl(criu);
+        let mut send = criuctl_in(&directory, criu);
         let target = process.pid().to_string();
         send.args(["migrate", "send", &target, &link.address().to_string()]);
         send.args(["--mode", &mode.to_string()]);

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use criu_testkit::{CriuUnderTest, Scene, Subreaper, TempDir, TestProcess};
 
-use crate::sides::{criuctl, listening, traveller, wait_for};
+use crate::sides::{criuctl, criuctl_in, listening, traveller, wait_for};
 
 /// Goes on with a process that has moved, and checks that all it holds came along.
 #[track_caller]
@@ -25,12 +25,12 @@ fn a_tree_moves_over_loopback_and_both_sides_tell() {
         Subreaper::enable();
         let mut process = traveller(Scene::new().threads(2).children(1).memory_kib(4096).pipe());
         let directory = TempDir::new();
-        let mut receive = criuctl(&criu);
+        let mut receive = criuctl_in(&directory, &criu);
         receive.args(["migrate", "receive", "--listen", "127.0.0.1:0", "-D"]);
         receive.arg(directory.make_dir("destination"));
         receive.arg("--root").arg(process.root().unwrap());
         let (mut receiver, address) = listening(receive, &directory);
-        let sent = criuctl(&criu)
+        let sent = criuctl_in(&directory, &criu)
             .args([
                 "--json",
                 "migrate",
@@ -148,7 +148,7 @@ fn files_that_differ_are_named_before_anything_is_touched() {
         return;
     };
     let process = traveller(Scene::new().open_file());
-    let elsewhere = TempDir::new();
+    let (directory, elsewhere) = (TempDir::new(), TempDir::new());
     std::fs::write(elsewhere.join("target"), "another program").unwrap();
     let send = |more: &str| {
         let over = format!(
@@ -157,7 +157,7 @@ fn files_that_differ_are_named_before_anything_is_touched() {
             env!("CARGO_BIN_EXE_criuctl"),
             elsewhere.path().display()
         );
-        let sent = criuctl(&criu)
+        let sent = criuctl_in(&directory, &criu)
             .args([
                 "migrate",
                 "send",
@@ -221,14 +221,14 @@ fn a_tree_that_writes_into_a_pipe_is_handed_another_on_the_destination() {
         let mut process = traveller(scene);
         let (new_reader, new_writer) = std::io::pipe().unwrap();
         let directory = TempDir::new();
-        let mut receive = criuctl(&criu);
+        let mut receive = criuctl_in(&directory, &criu);
         receive.args(["migrate", "receive", "--listen", "127.0.0.1:0", "-D"]);
         receive.arg(directory.make_dir("destination"));
         receive.arg("--root").arg(process.root().unwrap());
         receive.args(["--inherit-fd", &format!("fd[0]:pipe:[{inode}]")]);
         receive.stdin(new_writer);
         let (mut receiver, address) = listening(receive, &directory);
-        let sent = criuctl(&criu)
+        let sent = criuctl_in(&directory, &criu)
             .args(["--json", "migrate", "send", "--mode", mode])
             .args([process.pid().to_string(), address.to_string()])
             .output()
@@ -271,14 +271,14 @@ fn a_tree_that_writes_into_an_external_file_goes_on_in_that_of_the_destination()
             );
             fs::write(&script, text).unwrap();
             fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-            let mut receive = criuctl(&criu);
+            let mut receive = criuctl_in(&directory, &criu);
             receive.args(["migrate", "receive", "--listen", "127.0.0.1:0", "-D"]);
             receive.arg(directory.make_dir("destination"));
             receive.arg("--root").arg(process.root().unwrap());
             receive.args(["--inherit-fd", &format!("fd[0]:{key}")]);
             receive.stdin(fs::File::create_new(&there).unwrap());
             let (mut receiver, address) = listening(receive, &directory);
-            let sent = criuctl(&criu)
+            let sent = criuctl_in(&directory, &criu)
                 .args(["--json", "migrate", "send", "--mode", mode])
                 .args(["--external", &key, "--action-script"])
                 .arg(&script)

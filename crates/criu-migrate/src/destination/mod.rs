@@ -6,14 +6,15 @@
 //! when CRIU has let the tree run.
 //!
 //! `store` takes in what the tree is made of; `filling` sees to memory that follows, and `guard` to the tree
-//! should that fail.
+//! should that fail. `yard` clears away what a killed CRIU leaves behind.
 
 mod filling;
 mod guard;
 mod store;
+mod yard;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use criu::{Criu, HookError, HookResult, Hooks, LazyPages, Restore};
 
@@ -215,6 +216,7 @@ impl Destination {
             committed: None,
             trouble: None,
         };
+        let began = SystemTime::now();
         let outcome = self.criu.restore_with(&self.restore, &mut holding);
         let Holding {
             restored,
@@ -247,6 +249,9 @@ impl Destination {
                         landing.keep();
                         return Err(error);
                     }
+                }
+                if let Err(error) = &outcome {
+                    yard::clear(error, began);
                 }
                 return Err(match (trouble, outcome) {
                     (Some(trouble), _) => trouble,
