@@ -17,7 +17,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parts::Part;
 
@@ -48,7 +48,10 @@ fn main() -> ExitCode {
         ["--enter", root, rest @ ..] => {
             let kept: &[&str] = if keep { &["--keep"] } else { &[] };
             let failure = enter(Path::new(root), &[kept, rest].concat());
-            let _ = fs::write(Path::new(root).join("state/failed"), failure.to_string());
+            let tell =
+                |root: &str| fs::write(Path::new(root).join("state/failed"), failure.to_string());
+            // It has another name once it is the root.
+            let _ = tell(root).or_else(|_| tell("/"));
             ExitCode::FAILURE
         }
         [directory, parts @ ..] => match run(Path::new(directory), parts) {
@@ -140,15 +143,24 @@ fn enter(root: &Path, rest: &[&str]) -> Failure {
         let (stdin, stdout) = (stream(&std::io::stdin())?, stream(&std::io::stdout())?);
         Ok((stdin, stdout, stream(&std::io::stderr())?))
     };
-    match streams() {
-        Ok((stdin, stdout, stderr)) => command
-            .args(rest)
-            .stdin(stdin)
-            .stdout(stdout)
-            .stderr(stderr)
-            .exec()
-            .into(),
-        Err(error) => error.into(),
+    let (stdin, stdout, stderr) = match streams() {
+        Ok(streams) => streams,
+        Err(error) => return error.into(),
+    };
+    command
+        .args(rest)
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let error = command.exec();
+        // The test has copied the program, and what another of its threads forks then has the copy open for writing
+        // until that is another program, too.
+        if error.kind() != std::io::ErrorKind::ExecutableFileBusy || Instant::now() > deadline {
+            return error.into();
+        }
+        std::thread::sleep(TICK);
     }
 }
 
