@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use criu::{Dump, External, Restore};
+use criu::{Dump, Restore};
 use criu_image::Checkpoint;
 use criu_migrate::preflight::{Check, Facts, Preflight, Report, Severity};
 use criu_migrate::{Error, Source, Timing, Watch};
@@ -14,6 +14,7 @@ use serde_json::json;
 use super::Global;
 use super::arguments::{ProcessorArguments, RestoreCgroupArguments};
 use super::migrate::{ProtectionArguments, reach, stop_on_signals};
+use super::outside::ComparedArguments;
 use super::report::{Problem, result};
 use crate::output::{Table, Tone, visible};
 
@@ -63,21 +64,8 @@ pub(super) struct Arguments {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "How it would be restored here")]
 struct RestoreArguments {
-    /// New root directory for the processes
-    #[arg(short = 'r', long, value_name = "DIR")]
-    root: Option<PathBuf>,
-    /// A resource of the outside, by the name it was dumped with, such as mnt[hosts]:/etc/hosts (can be repeated)
-    #[arg(long, value_name = "TYPE[NAME]:WHAT")]
-    external: Vec<External>,
-    /// A mount point to leave out (can be repeated)
-    #[arg(long, value_name = "PATH")]
-    skip_mnt: Vec<PathBuf>,
-    /// Security profile for the tasks
-    #[arg(long, value_name = "TYPE:NAME")]
-    lsm_profile: Option<String>,
-    /// Do not compare the permissions of files
-    #[arg(long)]
-    skip_file_rwx_check: bool,
+    #[command(flatten)]
+    compared: ComparedArguments,
     #[command(flatten)]
     processor: ProcessorArguments,
     #[command(flatten)]
@@ -85,16 +73,12 @@ struct RestoreArguments {
 }
 
 impl RestoreArguments {
-    fn request(&self, images: &Path) -> Restore {
+    fn request(&self, images: &Path) -> Result<Restore, Problem> {
         let mut restore = Restore::new(images);
-        restore.root.clone_from(&self.root);
-        restore.external.clone_from(&self.external);
-        restore.skip_mounts.clone_from(&self.skip_mnt);
-        restore.lsm_profile.clone_from(&self.lsm_profile);
-        restore.skip_file_rwx_check = self.skip_file_rwx_check;
+        self.compared.apply(&mut restore)?;
         restore.cgroups = self.cgroups.cgroups();
         self.processor.apply(&mut restore.settings);
-        restore
+        Ok(restore)
     }
 }
 
@@ -123,7 +107,7 @@ fn here(global: &Global, arguments: &Arguments, images: &Path) -> Result<ExitCod
     }
     let facts = facts_of(images)?;
     let criu = global.criu()?;
-    let restore = arguments.restore.request(images);
+    let restore = arguments.restore.request(images)?;
     let work_dir = std::env::temp_dir();
     let mut preflight = Preflight::new(&criu, &restore, &work_dir);
     preflight.ignore = &arguments.ignore;

@@ -287,9 +287,11 @@ fn an_external_mount_has_to_be_named_and_to_be_there() {
             [[object, needed, "none is named"]]
         );
         let gone = ["--external", "mnt[vol]:/nowhere"];
-        let (_, value) = preflight(&criu, &[&[place], &root[..], &gone].concat());
         let said = [object, needed, "/nowhere is not there"];
-        assert_eq!(blocking(&value, "mounts"), [said]);
+        for gone in [gone, ["-M", "vol:/nowhere"]] {
+            let (_, value) = preflight(&criu, &[&[place], &root[..], &gone].concat());
+            assert_eq!(blocking(&value, "mounts"), [said]);
+        }
 
         // The same of the running tree, asked of a receiver.
         let pid = process.pid().to_string();
