@@ -13,7 +13,6 @@ use rustix::fs::OFlags;
 use super::build_id::build_id;
 use super::check::Check;
 use super::facts::{CgroupSeen, Facts, FileSeen, LsmSeen, MountRole, MountSeen, SessionSeen};
-use super::here::security_module;
 use super::mount_table::{mount_lines, mount_of};
 use super::processor;
 use super::socket_table::bound_sockets;
@@ -256,7 +255,7 @@ impl Facts {
     }
 
     fn take_profiles(&mut self, pids: &[i32]) {
-        let Some(module) = security_module() else {
+        let Some(module) = host::security_module() else {
             return;
         };
         let mut profiles = BTreeSet::new();
