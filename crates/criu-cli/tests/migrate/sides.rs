@@ -552,26 +552,28 @@ fn copies(count_file: &Path) -> Vec<Copy> {
             .flatten()
             .flatten();
         if fds.into_iter().any(|fd| same(fd.path())) {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let state = stat
-                .rsplit_once(") ")
-                .and_then(|(_, rest)| rest.chars().next());
-            found.push(Copy {
-                pid,
-                state: state.unwrap_or('X'),
-            });
+            // At once, since it may end, and nobody tells then whose child it was.
+            if let Some((state, parent)) = state_and_parent(pid) {
+                found.push((Copy { pid, state }, parent));
+            }
         }
     }
     // A child between `fork` and `exec` has it open, too.
-    let pids: Vec<u32> = found.iter().map(|copy| copy.pid).collect();
-    found.retain(|copy| parent_of(copy.pid).is_none_or(|parent| !pids.contains(&parent)));
-    found
+    let pids: Vec<u32> = found.iter().map(|(copy, _)| copy.pid).collect();
+    found.retain(|(_, parent)| !pids.contains(parent));
+    found.into_iter().map(|(copy, _)| copy).collect()
 }
 
 fn parent_of(pid: u32) -> Option<u32> {
+    state_and_parent(pid).map(|(_, parent)| parent)
+}
+
+fn state_and_parent(pid: u32) -> Option<(char, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name: the state, then the parent.
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    // They come behind the name.
+    let mut words = stat.rsplit_once(") ")?.1.split(' ');
+    let state = words.next()?.chars().next()?;
+    Some((state, words.next()?.parse().ok()?))
 }
 
 /// What a process has open, without the numbers that differ each time.
