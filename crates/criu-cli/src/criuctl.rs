@@ -6,6 +6,7 @@ mod cpuinfo;
 mod dump;
 mod explain;
 mod features;
+mod findings;
 mod interrupt;
 mod migrate;
 mod outside;

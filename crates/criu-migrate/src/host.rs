@@ -21,6 +21,22 @@ pub(crate) fn here(criu: &Criu) -> Result<Host> {
     })
 }
 
+/// The first two numbers of a kernel's release.
+pub(crate) fn kernel_release(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// The security module that CRIU restores profiles of, if one is active.
+pub(crate) fn security_module() -> Option<&'static str> {
+    let is_there = |path| std::path::Path::new(path).exists();
+    match () {
+        () if is_there("/sys/kernel/security/apparmor/profiles") => Some("apparmor"),
+        () if is_there("/sys/fs/selinux/enforce") => Some("selinux"),
+        () => None,
+    }
+}
+
 /// How large pipes must be allowed to be for a lazy dump: CRIU passes memory through one of this size.
 const LARGE_PIPE_BYTES: u64 = 4 << 20;
 

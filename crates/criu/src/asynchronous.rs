@@ -33,10 +33,11 @@ use crate::error::{Error, Result};
 use crate::features::Features;
 use crate::link::Link;
 use crate::notify::{Event, HookResult};
+use crate::operation::Operation;
 use crate::outcome::{
     self, DumpOutcome, PreDumpOutcome, RestoreOutcome, RestoredChild, StartedPageServer,
 };
-use crate::request::{Check, CpuInfo, Dump, Operation, PageServer, PreDump, Prepared, Restore};
+use crate::request::{Check, CpuInfo, Dump, PageServer, PreDump, Prepared, Restore};
 use crate::rpc::{CriuReqType, CriuResp};
 use crate::submission::too_old;
 use crate::transport::RETRY_INTERVAL;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::notify::HookError;
-use crate::request::Operation;
+use crate::operation::Operation;
 use crate::version::Version;
 
 /// The result of an operation of this crate.

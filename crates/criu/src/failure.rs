@@ -12,7 +12,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::diagnose::{Diagnosis, Verdict, diagnose};
 use crate::log::{Limits, Log};
 use crate::notify::Hook;
-use crate::request::{LogPlace, Operation};
+use crate::operation::Operation;
+use crate::request::LogPlace;
 use crate::rpc::CriuResp;
 use crate::worker::WorkerExit;
 

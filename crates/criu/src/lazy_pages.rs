@@ -14,7 +14,8 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::error::{Error, Result};
 use crate::failure::Witness;
-use crate::request::{Directory, LogLevel, LogPlace, Operation};
+use crate::operation::Operation;
+use crate::request::{Directory, LogLevel, LogPlace};
 use crate::transport::wait;
 use crate::worker::{WorkerExit, pidfd_of, reap};
 

@@ -57,6 +57,7 @@ mod lazy_pages;
 mod link;
 pub mod log;
 mod notify;
+mod operation;
 mod outcome;
 pub mod request;
 pub mod rpc;
@@ -75,10 +76,10 @@ pub use failure::{CriuErrno, Failure, LogReport, TargetState};
 pub use features::{Feature, Features};
 pub use lazy_pages::{LazyPages, LazyPagesServer};
 pub use notify::{Event, Hook, HookError, HookResult, Hooks, NoHooks};
+pub use operation::Operation;
 pub use outcome::{
     DumpOutcome, PageServerChild, PreDumpOutcome, RestoreOutcome, RestoredChild, StartedPageServer,
 };
-pub use request::Operation;
 pub use request::check::Check;
 pub use request::cpuinfo::CpuInfo;
 pub use request::dump::{Dump, FinalState, PreDump, Target};

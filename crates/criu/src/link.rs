@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::request::{Operation, Prepared, Restore};
+use crate::operation::Operation;
+use crate::request::{Prepared, Restore};
 use crate::transport::Connection;
 use crate::worker::{Streams, Worker, spawn_detached};
 

@@ -16,10 +16,11 @@ use crate::failure::Witness;
 use crate::features::Features;
 use crate::link::{After, Link};
 use crate::notify::{Hooks, NoHooks};
+use crate::operation::Operation;
 use crate::outcome::{
     self, DumpOutcome, PageServerChild, PreDumpOutcome, RestoreOutcome, StartedPageServer,
 };
-use crate::request::{Check, CpuInfo, Dump, Operation, PageServer, PreDump, Prepared, Restore};
+use crate::request::{Check, CpuInfo, Dump, PageServer, PreDump, Prepared, Restore};
 use crate::rpc::{CriuReq, CriuReqType, CriuResp};
 use crate::statistics::Series;
 use crate::submission::{Submission, admit, newest_need, question, told_version, too_old};

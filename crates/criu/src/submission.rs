@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use crate::error::{Error, Result};
 use crate::failure::Witness;
 use crate::link::{After, Link, Readiness};
-use crate::request::{Operation, Prepared, newest_option};
+use crate::operation::Operation;
+use crate::request::{Prepared, newest_option};
 use crate::rpc::{CriuReq, CriuReqType, CriuResp};
 use crate::version::Version;
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use criu::{Event, HookResult, Hooks};
+use criu_migrate::Watch;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::report::Problem;
 use super::script::Scripts;
@@ -33,6 +35,20 @@ impl Interrupt {
     pub(super) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// Calls a migration, or a question to another host, off when the user asks to stop.
+pub(super) fn stop_on_signals(watch: &Watch) -> Result<signal_hook::iterator::Handle, Problem> {
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Problem::io("watch for signals"))?;
+    let handle = signals.handle();
+    let watch = watch.clone();
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            watch.cancel();
+        }
+    });
+    Ok(handle)
 }
 
 /// The hooks of a request from the command line: action scripts, and the user's wish to stop.

@@ -16,9 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criu_migrate::transport::{Protection, Stream, Transport, protection_of};
-use criu_migrate::{Error, Timing, Watch};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use criu_migrate::{Error, Timing};
 
 use super::Global;
 use super::report::Problem;
@@ -60,20 +58,6 @@ pub(super) fn run(global: &Global, verb: Verb) -> Result<ExitCode, Problem> {
 
 /// The exit code of a migration that leaves the tree stopped, for the user to decide.
 const IN_DOUBT: u8 = 3;
-
-/// Calls the migration off when the user asks to stop.
-pub(super) fn stop_on_signals(watch: &Watch) -> Result<signal_hook::iterator::Handle, Problem> {
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Problem::io("watch for signals"))?;
-    let handle = signals.handle();
-    let watch = watch.clone();
-    std::thread::spawn(move || {
-        for _ in signals.forever() {
-            watch.cancel();
-        }
-    });
-    Ok(handle)
-}
 
 /// The usual waits, but for how long a peer may be silent.
 fn timing(silence: Duration) -> Timing {

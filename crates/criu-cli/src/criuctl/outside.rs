@@ -9,15 +9,12 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 use super::arguments::mount_pair;
 use super::report::Problem;
 
-/// Options for what lies outside the processes.
+/// The options that also decide what a comparison before the restore finds in the way.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct OutsideArguments {
+pub(super) struct ComparedArguments {
     /// New root directory for the processes
     #[arg(short = 'r', long, value_name = "DIR")]
-    pub(super) root: Option<PathBuf>,
-    /// A descriptor of this command that replaces a dumped file (can be repeated)
-    #[arg(long, value_name = "fd[N]:KEY")]
-    inherit_fd: Vec<String>,
+    root: Option<PathBuf>,
     /// A resource of the outside, by the name the dump gave it, such as mnt[hosts]:/etc/hosts (can be repeated)
     #[arg(long, value_name = "TYPE[NAME]:WHAT")]
     external: Vec<External>,
@@ -27,6 +24,36 @@ pub(super) struct OutsideArguments {
     /// A mount point to leave out (can be repeated)
     #[arg(long, value_name = "PATH")]
     skip_mnt: Vec<PathBuf>,
+    /// Security profile for the tasks
+    #[arg(long, value_name = "TYPE:NAME")]
+    lsm_profile: Option<String>,
+    /// Do not compare the permissions of files
+    #[arg(long)]
+    skip_file_rwx_check: bool,
+}
+
+impl ComparedArguments {
+    pub(super) fn apply(&self, restore: &mut Restore) -> Result<(), Problem> {
+        restore.root.clone_from(&self.root);
+        restore.external.clone_from(&self.external);
+        for entry in &self.ext_mount_map {
+            restore.ext_mount_map.push(mount_pair(entry)?);
+        }
+        restore.skip_mounts.clone_from(&self.skip_mnt);
+        restore.lsm_profile.clone_from(&self.lsm_profile);
+        restore.skip_file_rwx_check = self.skip_file_rwx_check;
+        Ok(())
+    }
+}
+
+/// Options for what lies outside the processes.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct OutsideArguments {
+    #[command(flatten)]
+    compared: ComparedArguments,
+    /// A descriptor of this command that replaces a dumped file (can be repeated)
+    #[arg(long, value_name = "fd[N]:KEY")]
+    inherit_fd: Vec<String>,
     /// Name the outer end of a veth device (can be repeated)
     #[arg(long, value_name = "INNER=OUTER")]
     veth_pair: Vec<String>,
@@ -36,31 +63,20 @@ pub(super) struct OutsideArguments {
     /// Skip system settings that cannot be restored
     #[arg(long)]
     weak_sysctls: bool,
-    /// Security profile for the tasks
-    #[arg(long, value_name = "TYPE:NAME")]
-    lsm_profile: Option<String>,
     /// Security context for mounts
     #[arg(long, value_name = "CONTEXT")]
     lsm_mount_context: Option<String>,
     /// Restore mounts in the older way
     #[arg(long)]
     mntns_compat_mode: bool,
-    /// Do not compare the permissions of files
-    #[arg(long)]
-    skip_file_rwx_check: bool,
 }
 
 impl OutsideArguments {
     pub(super) fn apply(&self, restore: &mut Restore) -> Result<(), Problem> {
-        restore.root.clone_from(&self.root);
+        self.compared.apply(restore)?;
         for entry in &self.inherit_fd {
             restore.inherit_fds.push(inherit_fd(entry)?);
         }
-        restore.external.clone_from(&self.external);
-        for entry in &self.ext_mount_map {
-            restore.ext_mount_map.push(mount_pair(entry)?);
-        }
-        restore.skip_mounts.clone_from(&self.skip_mnt);
         for entry in &self.veth_pair {
             let (inner, outer) = entry.split_once('=').ok_or_else(|| {
                 Problem::Usage(format!("--veth-pair takes INNER=OUTER, not `{entry}`"))
@@ -71,12 +87,10 @@ impl OutsideArguments {
             restore.join_namespaces.push(join_namespace(entry)?);
         }
         restore.weak_sysctls = self.weak_sysctls;
-        restore.lsm_profile.clone_from(&self.lsm_profile);
         restore
             .lsm_mount_context
             .clone_from(&self.lsm_mount_context);
         restore.mntns_compat_mode = self.mntns_compat_mode;
-        restore.skip_file_rwx_check = self.skip_file_rwx_check;
         Ok(())
     }
 }

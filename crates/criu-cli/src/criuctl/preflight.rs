@@ -1,21 +1,19 @@
 //! `criuctl preflight`.
 
-use std::io::stdout;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use criu::{Dump, External, Restore};
+use criu::{Dump, Restore};
 use criu_image::Checkpoint;
-use criu_migrate::preflight::{Check, Facts, Preflight, Report, Severity};
-use criu_migrate::{Error, Source, Timing, Watch};
-use serde_json::json;
+use criu_migrate::preflight::{Check, Facts, Preflight};
+use criu_migrate::{Source, Timing};
 
 use super::Global;
 use super::arguments::{ProcessorArguments, RestoreCgroupArguments};
-use super::migrate::{ProtectionArguments, reach, stop_on_signals};
-use super::report::{Problem, result};
-use crate::output::{Table, Tone, visible};
+use super::findings::{asked, check_names, no_answer, present};
+use super::migrate::{ProtectionArguments, reach};
+use super::outside::ComparedArguments;
+use super::report::Problem;
 
 /// Find what is in the way of a restore or a migration, before anything is touched
 ///
@@ -63,21 +61,8 @@ pub(super) struct Arguments {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "How it would be restored here")]
 struct RestoreArguments {
-    /// New root directory for the processes
-    #[arg(short = 'r', long, value_name = "DIR")]
-    root: Option<PathBuf>,
-    /// A resource of the outside, by the name it was dumped with, such as mnt[hosts]:/etc/hosts (can be repeated)
-    #[arg(long, value_name = "TYPE[NAME]:WHAT")]
-    external: Vec<External>,
-    /// A mount point to leave out (can be repeated)
-    #[arg(long, value_name = "PATH")]
-    skip_mnt: Vec<PathBuf>,
-    /// Security profile for the tasks
-    #[arg(long, value_name = "TYPE:NAME")]
-    lsm_profile: Option<String>,
-    /// Do not compare the permissions of files
-    #[arg(long)]
-    skip_file_rwx_check: bool,
+    #[command(flatten)]
+    compared: ComparedArguments,
     #[command(flatten)]
     processor: ProcessorArguments,
     #[command(flatten)]
@@ -85,23 +70,13 @@ struct RestoreArguments {
 }
 
 impl RestoreArguments {
-    fn request(&self, images: &Path) -> Restore {
+    fn request(&self, images: &Path) -> Result<Restore, Problem> {
         let mut restore = Restore::new(images);
-        restore.root.clone_from(&self.root);
-        restore.external.clone_from(&self.external);
-        restore.skip_mounts.clone_from(&self.skip_mnt);
-        restore.lsm_profile.clone_from(&self.lsm_profile);
-        restore.skip_file_rwx_check = self.skip_file_rwx_check;
+        self.compared.apply(&mut restore)?;
         restore.cgroups = self.cgroups.cgroups();
         self.processor.apply(&mut restore.settings);
-        restore
+        Ok(restore)
     }
-}
-
-/// Reads the name of a check.
-pub(super) fn check_names() -> impl TypedValueParser<Value = Check> {
-    let names = Check::ALL.map(Check::name);
-    PossibleValuesParser::new(names).try_map(|name| name.parse::<Check>())
 }
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Problem> {
@@ -123,7 +98,7 @@ fn here(global: &Global, arguments: &Arguments, images: &Path) -> Result<ExitCod
     }
     let facts = facts_of(images)?;
     let criu = global.criu()?;
-    let restore = arguments.restore.request(images);
+    let restore = arguments.restore.request(images)?;
     let work_dir = std::env::temp_dir();
     let mut preflight = Preflight::new(&criu, &restore, &work_dir);
     preflight.ignore = &arguments.ignore;
@@ -183,85 +158,4 @@ fn facts_of(images: &Path) -> Result<Facts, Problem> {
     read.map_err(|error| Problem::Images {
         source: Box::new(error),
     })
-}
-
-/// Asks, until the user interrupts, and presents the answer.
-pub(super) fn asked(
-    global: &Global,
-    ask: impl FnOnce(&Watch) -> Result<Report, Problem>,
-) -> Result<ExitCode, Problem> {
-    let watch = Watch::default();
-    let signals = stop_on_signals(&watch)?;
-    let report = ask(&watch);
-    signals.close();
-    present(global, &report?)
-}
-
-/// Makes a problem of a question without an answer.
-pub(super) fn no_answer(error: Error) -> Problem {
-    match error {
-        Error::Cancelled => Problem::Interrupted,
-        error => Problem::NoAnswer {
-            asked: "the comparison".to_owned(),
-            source: Box::new(error),
-        },
-    }
-}
-
-fn present(global: &Global, report: &Report) -> Result<ExitCode, Problem> {
-    let blocking = report.blocking().count();
-    let value = json!({
-        "clear": blocking == 0,
-        "findings": report.findings,
-        "not_compared": report.not_compared,
-        "left_out": report.left_out,
-    });
-    result(global, &value, || {
-        as_text(report, global.color.applies_to(&stdout()))
-    })?;
-    Ok(match blocking {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::from(1),
-    })
-}
-
-fn as_text(report: &Report, colored: bool) -> String {
-    let mut table = Table::default();
-    if !report.findings.is_empty() {
-        let heads = ["", "check", "object", "needed", "found", "what to do"];
-        table.row(heads.map(|head| (head.to_owned(), Tone::Strong)));
-    }
-    for finding in &report.findings {
-        let (mark, tone) = match finding.severity {
-            Severity::Blocks => ("BLOCKS", Tone::Bad),
-            _ => ("warns", Tone::Warning),
-        };
-        table.row([
-            (mark.to_owned(), tone),
-            (finding.check.name().to_owned(), Tone::Plain),
-            (visible(&finding.object), Tone::Plain),
-            (visible(&finding.wanted), Tone::Plain),
-            (visible(&finding.found), Tone::Plain),
-            (visible(&finding.remedy), Tone::Plain),
-        ]);
-    }
-    let mut text = table.render(colored);
-    for left in &report.not_compared {
-        text.push_str(&format!(
-            "not compared: {}: {}\n",
-            left.check,
-            visible(&left.why)
-        ));
-    }
-    if report.left_out > 0 {
-        text.push_str(&format!("and {} more findings\n", report.left_out));
-    }
-    let conclusion = match report.blocking().count() {
-        0 => Tone::Good.paint("nothing that was compared is in the way", colored),
-        1 => Tone::Bad.paint("1 finding is in the way", colored),
-        count => Tone::Bad.paint(&format!("{count} findings are in the way"), colored),
-    };
-    text.push_str(&conclusion);
-    text.push('\n');
-    text
 }

@@ -93,9 +93,11 @@ fn on<T: Send>(host: &NetworkNamespace, act: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-fn criuctl(host: &NetworkNamespace, criu: &CriuUnderTest) -> Command {
+/// With its temporary files in that directory, so that what it keeps for the user goes with the test.
+fn criuctl(host: &NetworkNamespace, criu: &CriuUnderTest, directory: &TempDir) -> Command {
     let mut command = host.command(env!("CARGO_BIN_EXE_criuctl"));
-    command.env("CRIU", criu.path());
+    let temporary = directory.make_dir("temporary");
+    command.env("CRIU", criu.path()).env("TMPDIR", temporary);
     command
 }
 
@@ -185,7 +187,7 @@ fn send_server(criu: &CriuUnderTest, trip: &Trip, script: impl FnOnce(&Hosts) ->
     let path = directory.join("script");
     fs::write(&path, format!("#!/bin/sh\n{}", script(&hosts))).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut receive = criuctl(&hosts.destination, criu);
+    let mut receive = criuctl(&hosts.destination, criu, &directory);
     receive.args([
         "migrate",
         "receive",
@@ -206,7 +208,7 @@ fn send_server(criu: &CriuUnderTest, trip: &Trip, script: impl FnOnce(&Hosts) ->
         let talk = scope.spawn(|| talk(&client, &over, &began));
         begun.recv().unwrap();
         let mode = trip.mode.map(|mode| ["--mode", mode]);
-        let sent = criuctl(&hosts.source, criu)
+        let sent = criuctl(&hosts.source, criu, &directory)
             .args([
                 "--json",
                 "migrate",
@@ -462,18 +464,16 @@ fn connections_that_a_killed_criu_holds_can_be_freed() {
                 for pid in $(pgrep -P $PPID); do [ $pid = $$ ] || kill -9 $pid; done\n";
     fs::write(&script, text).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut receive = criuctl(&hosts.destination, &criu);
+    let mut receive = criuctl(&hosts.destination, &criu, &directory);
     receive.args(["migrate", "receive", "--listen", "10.77.2.2:0"]);
     receive.args(["--insecure", "-D"]);
     receive.arg(directory.make_dir("destination"));
     let (mut receiver, address) = listening(receive, &directory);
     let pid = process.pid().to_string();
-    let temporary = directory.make_dir("temporary");
-    let sent = criuctl(&hosts.source, &criu)
+    let sent = criuctl(&hosts.source, &criu, &directory)
         .args(["migrate", "send", &pid, &address.to_string()])
         .args(["--insecure", "--tcp-established", "--action-script"])
         .arg(&script)
-        .env("TMPDIR", &temporary)
         .output()
         .unwrap();
     wait_for(&mut receiver, "the receiver");
@@ -485,7 +485,7 @@ fn connections_that_a_killed_criu_holds_can_be_freed() {
     assert_eq!(locks(&hosts.destination), Vec::<String>::new());
 
     // A CRIU that lets the tree go on takes its sockets out of repair mode. It removes its own rules, not those before.
-    let dumped = criuctl(&hosts.source, &criu)
+    let dumped = criuctl(&hosts.source, &criu, &directory)
         .args(["dump", &pid, "--leave-running", "--tcp-established", "-D"])
         .arg(directory.make_dir("dump"))
         .output()

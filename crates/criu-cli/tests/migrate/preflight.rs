@@ -11,7 +11,7 @@ use criu_testkit::{CriuUnderTest, Namespace, Scene, Subreaper, TempDir, TestProc
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::sides::{criuctl, listening, signal, traveller, wait_for};
+use crate::sides::{criuctl, criuctl_in, listening, signal, traveller, wait_for};
 
 /// Runs `criuctl --json preflight`; gives its exit code and what it printed.
 fn preflight(criu: &CriuUnderTest, arguments: &[&str]) -> (Option<i32>, Value) {
@@ -287,9 +287,11 @@ fn an_external_mount_has_to_be_named_and_to_be_there() {
             [[object, needed, "none is named"]]
         );
         let gone = ["--external", "mnt[vol]:/nowhere"];
-        let (_, value) = preflight(&criu, &[&[place], &root[..], &gone].concat());
         let said = [object, needed, "/nowhere is not there"];
-        assert_eq!(blocking(&value, "mounts"), [said]);
+        for gone in [gone, ["-M", "vol:/nowhere"]] {
+            let (_, value) = preflight(&criu, &[&[place], &root[..], &gone].concat());
+            assert_eq!(blocking(&value, "mounts"), [said]);
+        }
 
         // The same of the running tree, asked of a receiver.
         let pid = process.pid().to_string();
@@ -368,7 +370,7 @@ fn a_host_is_asked_and_waits_on_for_a_tree() {
         let directory = TempDir::new();
         let images = directory.make_dir("images");
         dump(&criu, &staying, &images, &["--leave-running"]);
-        let mut receive = criuctl(&criu);
+        let mut receive = criuctl_in(&directory, &criu);
         receive.args(["migrate", "receive", "--listen", "127.0.0.1:0", "-D"]);
         receive.arg(directory.make_dir("destination"));
         receive.arg("--root").arg(moving.root().unwrap());
@@ -406,7 +408,7 @@ fn a_host_is_asked_and_waits_on_for_a_tree() {
         // Neither tree was touched, and the receiver still takes one.
         staying.wait_for_count_above(staying.count());
         moving.wait_for_count_above(moving.count());
-        let sent = criuctl(&criu)
+        let sent = criuctl_in(&directory, &criu)
             .args(["--json", "migrate", "send", &moving_pid, &address])
             .output()
             .unwrap();
@@ -445,8 +447,9 @@ fn a_port_that_is_taken_stops_a_migration_unless_it_is_ignored() {
         process.root().unwrap().display(),
     );
     let pid = process.pid().to_string();
+    let directory = TempDir::new();
     let send = |more: &[&str]| {
-        criuctl(&criu)
+        criuctl_in(&directory, &criu)
             .args(["migrate", "send", &pid, "--over", &over])
             .args(more)
             .output()

@@ -9,7 +9,7 @@ use criu_testkit::{
     CertificateAuthority, CertificateFiles, CriuUnderTest, Scene, Subreaper, TempDir, Validity,
 };
 
-use crate::sides::{PATIENCE, criuctl, listening, traveller, wait_for};
+use crate::sides::{PATIENCE, criuctl, criuctl_in, listening, traveller, wait_for};
 use crate::travel::arrived;
 
 /// An authority with the certificates of a source and a destination.
@@ -58,7 +58,7 @@ fn a_tree_moves_over_tls_to_one_that_turned_strangers_away() {
         let mut process = traveller(Scene::new().threads(2).children(1).memory_kib(4096).pipe());
         let (office, foreign) = (Office::open(), Office::open());
         let directory = TempDir::new();
-        let mut receive = criuctl(&criu);
+        let mut receive = criuctl_in(&directory, &criu);
         // Beyond loopback, too, without a word of insecurity.
         receive.args(["migrate", "receive", "--listen", "0.0.0.0:0", "-D"]);
         receive.arg(directory.make_dir("destination"));
@@ -139,7 +139,7 @@ fn a_connection_that_never_shakes_hands_is_let_go_for_the_next() {
     };
     let office = Office::open();
     let directory = TempDir::new();
-    let mut receive = criuctl(&criu);
+    let mut receive = criuctl_in(&directory, &criu);
     receive.args(["migrate", "receive", "--listen", "127.0.0.1:0", "-D"]);
     receive.arg(directory.make_dir("destination"));
     office.protect(&mut receive, &office.destination);

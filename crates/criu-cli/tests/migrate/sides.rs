@@ -45,6 +45,13 @@ pub(crate) fn criuctl(criu: &CriuUnderTest) -> Command {
     command
 }
 
+/// As [`criuctl`], with its temporary files in that directory, so that what it keeps for the user goes with the test.
+pub(crate) fn criuctl_in(directory: &TempDir, criu: &CriuUnderTest) -> Command {
+    let mut command = criuctl(criu);
+    command.env("TMPDIR", directory.make_dir("temporary"));
+    command
+}
+
 /// The newest CRIU; none, which is told, where one of these programs is missing.
 pub(crate) fn criu_with(programs: &[&str]) -> Option<CriuUnderTest> {
     if let Some(missing) = programs.iter().find(|program| !have(program)) {
@@ -197,15 +204,12 @@ impl Sides {
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
 
         let silence = silence().as_secs().to_string();
-        let temporary = directory.make_dir("temporary");
         // All they start is known by this, wherever it ends up.
         let mark = |command: &mut Command| {
-            command
-                .env(MARK, directory.path())
-                .env("TMPDIR", &temporary);
+            command.env(MARK, directory.path());
             command.args(["--silence", &silence]);
         };
-        let mut receive = criuctl(criu);
+        let mut receive = criuctl_in(&directory, criu);
         receive.args(["migrate", "receive", "--listen", "127.0.0.1:0"]);
         mark(&mut receive);
         receive.arg("-D").arg(directory.make_dir("destination"));
@@ -222,7 +226,7 @@ impl Sides {
                 _ => u64::MAX,
             },
         );
-        let mut send = criuctl(criu);
+        let mut send = criuctl_in(&directory, criu);
         let target = process.pid().to_string();
         send.args(["migrate", "send", &target, &link.address().to_string()]);
         send.args(["--mode", &mode.to_string()]);
@@ -548,26 +552,28 @@ fn copies(count_file: &Path) -> Vec<Copy> {
             .flatten()
             .flatten();
         if fds.into_iter().any(|fd| same(fd.path())) {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let state = stat
-                .rsplit_once(") ")
-                .and_then(|(_, rest)| rest.chars().next());
-            found.push(Copy {
-                pid,
-                state: state.unwrap_or('X'),
-            });
+            // At once, since it may end, and nobody tells then whose child it was.
+            if let Some((state, parent)) = state_and_parent(pid) {
+                found.push((Copy { pid, state }, parent));
+            }
         }
     }
     // A child between `fork` and `exec` has it open, too.
-    let pids: Vec<u32> = found.iter().map(|copy| copy.pid).collect();
-    found.retain(|copy| parent_of(copy.pid).is_none_or(|parent| !pids.contains(&parent)));
-    found
+    let pids: Vec<u32> = found.iter().map(|(copy, _)| copy.pid).collect();
+    found.retain(|(_, parent)| !pids.contains(parent));
+    found.into_iter().map(|(copy, _)| copy).collect()
 }
 
 fn parent_of(pid: u32) -> Option<u32> {
+    state_and_parent(pid).map(|(_, parent)| parent)
+}
+
+fn state_and_parent(pid: u32) -> Option<(char, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name: the state, then the parent.
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    // They come behind the name.
+    let mut words = stat.rsplit_once(") ")?.1.split(' ');
+    let state = words.next()?.chars().next()?;
+    Some((state, words.next()?.parse().ok()?))
 }
 
 /// What a process has open, without the numbers that differ each time.

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use criu_testkit::{BindMount, CriuUnderTest, Scene, Subreaper, TempDir, TestProcess, skip};
 use rustix::process::Signal;
 
-use crate::sides::{criuctl, have, listening, signal, traveller, wait_for, which};
+use crate::sides::{criuctl_in, have, listening, signal, traveller, wait_for, which};
 
 /// Another file system tree to restore in: what the destination has of its own.
 #[derive(Debug)]
 struct Elsewhere {
-    directory: TempDir,
+    /// Unmounted before the directory is removed that it lies in.
     root: BindMount,
+    directory: TempDir,
 }
 
 impl Elsewhere {
@@ -84,13 +85,13 @@ fn start(
 ) -> (Child, Child) {
     Subreaper::enable();
     let work = elsewhere.directory.make_dir("destination");
-    let mut receiving = criuctl(criu);
+    let mut receiving = criuctl_in(&elsewhere.directory, criu);
     receiving.args(["migrate", "receive", "--listen", "127.0.0.1:0", "-D"]);
     receiving.arg(work).arg("--root").arg(elsewhere.root.path());
     receiving.args(receive);
     let (receiver, address) = listening(receiving, &elsewhere.directory);
     let pid = process.pid().to_string();
-    let mut sending = criuctl(criu);
+    let mut sending = criuctl_in(&elsewhere.directory, criu);
     sending.args(["migrate", "send", &pid, &address.to_string(), "-D"]);
     sending
         .arg(elsewhere.directory.make_dir("source"))
@@ -438,7 +439,7 @@ fn an_rsync_that_dies_or_is_missing_leaves_the_tree_where_it_is() {
     // None on the source at all.
     let process = traveller(Scene::new());
     let elsewhere = with_programs(&process);
-    let sent = criuctl(&criu)
+    let sent = criuctl_in(&elsewhere.directory, &criu)
         .args([
             "migrate",
             "send",

@@ -1,11 +1,13 @@
 //! Where nothing goes wrong.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Stdio;
 
 use criu_testkit::{CriuUnderTest, Scene, Subreaper, TempDir, TestProcess};
 
-use crate::sides::{criuctl, listening, traveller, wait_for};
+use crate::sides::{criuctl, criuctl_in, listening, traveller, wait_for};
 
 /// Goes on with a process that has moved, and checks that all it holds came along.
 #[track_caller]
@@ -23,12 +25,12 @@ fn a_tree_moves_over_loopback_and_both_sides_tell() {
         Subreaper::enable();
         let mut process = traveller(Scene::new().threads(2).children(1).memory_kib(4096).pipe());
         let directory = TempDir::new();
-        let mut receive = criuctl(&criu);
+        let mut receive = criuctl_in(&directory, &criu);
         receive.args(["migrate", "receive", "--listen", "127.0.0.1:0", "-D"]);
         receive.arg(directory.make_dir("destination"));
         receive.arg("--root").arg(process.root().unwrap());
         let (mut receiver, address) = listening(receive, &directory);
-        let sent = criuctl(&criu)
+        let sent = criuctl_in(&directory, &criu)
             .args([
                 "--json",
                 "migrate",
@@ -146,7 +148,7 @@ fn files_that_differ_are_named_before_anything_is_touched() {
         return;
     };
     let process = traveller(Scene::new().open_file());
-    let elsewhere = TempDir::new();
+    let (directory, elsewhere) = (TempDir::new(), TempDir::new());
     std::fs::write(elsewhere.join("target"), "another program").unwrap();
     let send = |more: &str| {
         let over = format!(
@@ -155,7 +157,7 @@ fn files_that_differ_are_named_before_anything_is_touched() {
             env!("CARGO_BIN_EXE_criuctl"),
             elsewhere.path().display()
         );
-        let sent = criuctl(&criu)
+        let sent = criuctl_in(&directory, &criu)
             .args([
                 "migrate",
                 "send",
@@ -219,14 +221,14 @@ fn a_tree_that_writes_into_a_pipe_is_handed_another_on_the_destination() {
         let mut process = traveller(scene);
         let (new_reader, new_writer) = std::io::pipe().unwrap();
         let directory = TempDir::new();
-        let mut receive = criuctl(&criu);
+        let mut receive = criuctl_in(&directory, &criu);
         receive.args(["migrate", "receive", "--listen", "127.0.0.1:0", "-D"]);
         receive.arg(directory.make_dir("destination"));
         receive.arg("--root").arg(process.root().unwrap());
         receive.args(["--inherit-fd", &format!("fd[0]:pipe:[{inode}]")]);
         receive.stdin(new_writer);
         let (mut receiver, address) = listening(receive, &directory);
-        let sent = criuctl(&criu)
+        let sent = criuctl_in(&directory, &criu)
             .args(["--json", "migrate", "send", "--mode", mode])
             .args([process.pid().to_string(), address.to_string()])
             .output()
@@ -246,4 +248,66 @@ fn a_tree_that_writes_into_a_pipe_is_handed_another_on_the_destination() {
         drop(process);
         assert!(lines.all(|line| line.is_ok()));
     }
+}
+
+/// A file outside of the tree stays behind. The destination hands over its own, as long as CRIU has found the first:
+/// a script brings it there while the tree is frozen.
+#[test]
+fn a_tree_that_writes_into_an_external_file_goes_on_in_that_of_the_destination() {
+    for criu in CriuUnderTest::all() {
+        for mode in ["stop-and-copy", "post-copy"] {
+            Subreaper::enable();
+            let directory = TempDir::new();
+            let (here, there) = (directory.join("here"), directory.join("there"));
+            let file = fs::File::create(&here).unwrap();
+            let inode = file.metadata().unwrap().ino();
+            let mut process = traveller(Scene::new().counting_on_stdout().stdout(file));
+            let key = format!("file[{:x}:{inode:x}]", mount_id(process.pid()));
+            let script = directory.join("bring");
+            let text = format!(
+                "#!/bin/sh\n[ \"$CRTOOLS_SCRIPT_ACTION\" != post-dump ] || cat {} > {}\n",
+                here.display(),
+                there.display()
+            );
+            fs::write(&script, text).unwrap();
+            fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+            let mut receive = criuctl_in(&directory, &criu);
+            receive.args(["migrate", "receive", "--listen", "127.0.0.1:0", "-D"]);
+            receive.arg(directory.make_dir("destination"));
+            receive.arg("--root").arg(process.root().unwrap());
+            receive.args(["--inherit-fd", &format!("fd[0]:{key}")]);
+            receive.stdin(fs::File::create_new(&there).unwrap());
+            let (mut receiver, address) = listening(receive, &directory);
+            let sent = criuctl_in(&directory, &criu)
+                .args(["--json", "migrate", "send", "--mode", mode])
+                .args(["--external", &key, "--action-script"])
+                .arg(&script)
+                .args([process.pid().to_string(), address.to_string()])
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&sent.stdout);
+            assert!(sent.status.success(), "{criu:?} {mode} {sent:?}");
+            assert!(wait_for(&mut receiver, "the receiver").success());
+            let result = text.lines().last().unwrap();
+            let result: serde_json::Value = serde_json::from_str(result).unwrap();
+            let left = fs::read_to_string(&here).unwrap();
+            arrived(&mut process, result["result"]["pid"].as_u64().unwrap());
+            drop(process);
+            // Nothing more came here; there, nothing is missing and nothing twice.
+            assert_eq!(fs::read_to_string(&here).unwrap(), left);
+            let written = fs::read_to_string(&there).unwrap();
+            assert!(written.len() > left.len(), "{criu:?} {mode}");
+            assert!(written.starts_with(&left), "{criu:?} {mode}");
+            let numbers: Vec<u64> = written.lines().map(|line| line.parse().unwrap()).collect();
+            let gapless = numbers.windows(2).all(|pair| pair[1] == pair[0] + 1);
+            assert!(gapless, "{criu:?} {mode} {written}");
+        }
+    }
+}
+
+/// The mount on which a process has its standard output open.
+fn mount_id(pid: u32) -> u32 {
+    let text = fs::read_to_string(format!("/proc/{pid}/fdinfo/1")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    line.unwrap().trim().parse().unwrap()
 }

@@ -7,7 +7,7 @@ use criu_image::stats::DumpStats;
 use serde_json::Value;
 
 use super::ImageSeen;
-use super::program::{ASKING, Program};
+use super::program::{ASKING, Program, once_more_if_unseizable};
 use crate::error::{Error, Result};
 use crate::message::Needs;
 
@@ -97,8 +97,7 @@ pub(super) fn pre_checkpoint(
     words.extend(options(needs));
     words.push(id);
     let doing = format!("dump the memory of container {id}");
-    let said = program.run(&doing, words, within)?;
-    Ok(statistics(&said))
+    Ok(statistics(&dump(program, &doing, &words, within)?))
 }
 
 /// What `--print-stats` prints; what it does not say counts as none.
@@ -132,7 +131,30 @@ pub(super) fn checkpoint(
     words.extend(options(needs));
     words.push(id);
     let doing = format!("checkpoint container {id}");
-    program.run(&doing, words, within).map(drop)
+    dump(program, &doing, &words, within).map(drop)
+}
+
+/// Has podman dump a container; a failure carries the cause in CRIU's log.
+fn dump(program: &Program, doing: &str, words: &[&str], within: Duration) -> Result<String> {
+    once_more_if_unseizable(|| {
+        program.run(doing, words, within).map_err(|error| {
+            let log = match &error {
+                Error::Container { said, .. } => log_named_in(said),
+                _ => None,
+            };
+            match log {
+                Some(log) => program.explain(error, &log),
+                None => error,
+            }
+        })
+    })
+}
+
+/// Finds CRIU's log, which lies in podman's storage, by what runc says in podman's words.
+fn log_named_in(said: &str) -> Option<PathBuf> {
+    let (_, rest) = said.split_once("log file: ")?;
+    let (path, _) = rest.split_once("dump.log")?;
+    Some(format!("{path}dump.log").into())
 }
 
 /// Restores the container from what the checkpoint left in its storage.
@@ -196,6 +218,13 @@ fn options(needs: &Needs) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_of_criu_is_where_runc_says() {
+        let said = r#"level=error msg="criu failed: type NOTIFY errno 0\nlog file: /s/userdata/dump.log"; Error: x"#;
+        assert_eq!(log_named_in(said), Some("/s/userdata/dump.log".into()));
+        assert_eq!(log_named_in("no such container"), None);
+    }
 
     #[test]
     fn statistics_are_read_as_podman_prints_them_and_may_be_missing() {

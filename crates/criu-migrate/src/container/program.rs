@@ -213,6 +213,15 @@ impl Program {
     }
 }
 
+/// Dumps a container, and once more after a race of CRIU's with the freezer of cgroup v2, seldom lost twice: the container
+/// goes on after it.
+pub(super) fn once_more_if_unseizable<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+    attempt().or_else(|error| match &error {
+        Error::Container { said, .. } if said.contains("Unseizable non-zombie") => attempt(),
+        _ => Err(error),
+    })
+}
+
 fn read(file: &mut File) -> Result<String> {
     let mut bytes = Vec::new();
     let all = file

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::program::{ASKING, Program};
+use super::program::{ASKING, Program, once_more_if_unseizable};
 use crate::error::{Error, Result};
 use crate::message::Needs;
 
@@ -72,11 +72,7 @@ pub(super) fn dump(
             .map(drop)
             .map_err(|error| program.explain(error, &images.join("dump.log")))
     };
-    attempt().or_else(|error| match &error {
-        // A race of CRIU's with the freezer of cgroup v2, seldom lost twice: the container goes on after it.
-        Error::Container { said, .. } if said.contains("Unseizable non-zombie") => attempt(),
-        _ => Err(error),
-    })
+    once_more_if_unseizable(attempt)
 }
 
 impl fmt::Display for Kind {

@@ -6,14 +6,15 @@
 //! when CRIU has let the tree run.
 //!
 //! `store` takes in what the tree is made of; `filling` sees to memory that follows, and `guard` to the tree
-//! should that fail.
+//! should that fail. `yard` clears away what a killed CRIU leaves behind.
 
 mod filling;
 mod guard;
 mod store;
+mod yard;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use criu::{Criu, HookError, HookResult, Hooks, LazyPages, Restore};
 
@@ -81,6 +82,23 @@ impl Received {
     }
 }
 
+/// A tree that does not run here.
+#[derive(Debug)]
+struct NotTaken {
+    error: Error,
+    /// CRIU had let it go, or some of it, before it was ended here.
+    may_have_run: bool,
+}
+
+impl From<Error> for NotTaken {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            may_have_run: false,
+        }
+    }
+}
+
 impl Destination {
     /// Prepares to receive a tree.
     pub fn new(criu: Criu, restore: Restore) -> Self {
@@ -116,41 +134,41 @@ impl Destination {
         watch.tell(Happening::Connected {
             peer: connection.peer_name().to_owned(),
         });
-        let mut may_have_run = false;
-        let outcome = self.take_in(&mut connection, hooks, watch, &mut may_have_run);
+        let outcome = self.take_in(&mut connection, hooks, watch);
         let stage = connection.reached();
         match &outcome {
             // Closing first could destroy what the source has not read yet.
-            Ok(_) | Err(Error::Refused { .. } | Error::OnlyAsked) => connection.linger(FAREWELL),
-            Err(error) => connection.give_up(&chain(error), may_have_run),
+            Ok(_) => connection.linger(FAREWELL),
+            Err(not_taken) => match &not_taken.error {
+                Error::Refused { .. } | Error::OnlyAsked => connection.linger(FAREWELL),
+                error => connection.give_up(&chain(error), not_taken.may_have_run),
+            },
         }
-        outcome.inspect_err(|error| {
+        outcome.map_err(|NotTaken { error, .. }| {
             if !matches!(error, Error::OnlyAsked) {
                 watch.tell(Happening::Failed {
                     stage,
                     reason: error.to_string(),
                 });
             }
+            error
         })
     }
 
-    /// Sets `may_have_run` when the tree is let go, whatever comes of it.
     fn take_in(
         &mut self,
         connection: &mut Connection,
         hooks: &mut dyn Hooks,
         watch: &Watch,
-        may_have_run: &mut bool,
-    ) -> Result<Received> {
+    ) -> Result<Received, NotTaken> {
         let (offer, asks) = match connection.hear("its offer", self.timing.greeting, watch) {
             Ok(Message::Offer(offer)) => (*offer, Asks::ToMove),
             Ok(Message::Inspect(offer)) => (*offer, Asks::OnlyAsks),
-            Ok(message) => return Err(connection.unexpected(&message)),
-            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Ok(message) => return Err(connection.unexpected(&message).into()),
+            Err(Error::Cancelled) => return Err(Error::Cancelled.into()),
             Err(error) => {
-                return Err(Error::Stranger {
-                    source: Box::new(error),
-                });
+                let source = Box::new(error);
+                return Err(Error::Stranger { source }.into());
             }
         };
         let staging = Staging::create(&self.work_dir)?;
@@ -165,7 +183,7 @@ impl Destination {
             Err(reason) => {
                 let said = reason.clone();
                 connection.say(&Message::Refuse { reason })?;
-                return Err(Error::Refused { reason: said });
+                return Err(Error::Refused { reason: said }.into());
             }
         };
         watch.tell(Happening::Agreed { host: offer.host });
@@ -178,7 +196,7 @@ impl Destination {
                 staging: &staging,
                 room_bytes,
             };
-            return arrival.take_in(connection, &mut landing, watch);
+            return Ok(arrival.take_in(connection, &mut landing, watch)?);
         }
 
         let mut store = Store {
@@ -215,6 +233,7 @@ impl Destination {
             committed: None,
             trouble: None,
         };
+        let began = SystemTime::now();
         let outcome = self.criu.restore_with(&self.restore, &mut holding);
         let Holding {
             restored,
@@ -224,7 +243,11 @@ impl Destination {
             ..
         } = holding;
         // A CRIU that dies lets go of what it holds, and one that fails may have let go of some of it.
-        *may_have_run = committed.is_some();
+        let may_have_run = committed.is_some();
+        let not_taken = |error| NotTaken {
+            error,
+            may_have_run,
+        };
         let (pid, tree, committed) = match (outcome, restored, committed) {
             (Ok(outcome), Some(tree), Some(committed)) => (outcome.pid, tree, committed),
             // A hook refused when it was too late: the tree runs.
@@ -245,16 +268,19 @@ impl Destination {
                         connection.break_off();
                         // Its files stay with it.
                         landing.keep();
-                        return Err(error);
+                        return Err(not_taken(error));
                     }
                 }
-                return Err(match (trouble, outcome) {
+                if let Err(error) = &outcome {
+                    yard::clear(error, began);
+                }
+                return Err(not_taken(match (trouble, outcome) {
                     (Some(trouble), _) => trouble,
                     (None, Err(error)) => error.into(),
                     (None, Ok(_)) => Error::Misuse {
                         problem: "this CRIU gave no notifications",
                     },
-                });
+                }));
             }
         };
         landing.keep();
@@ -266,7 +292,9 @@ impl Destination {
             pages_follow: stored.pages_follow,
         });
         if let Some(filling) = filling {
-            filling.finish(connection, tree, guard, watch)?;
+            filling
+                .finish(connection, tree, guard, watch)
+                .map_err(not_taken)?;
         }
         Ok(Received {
             pid,

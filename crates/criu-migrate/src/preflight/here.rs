@@ -188,7 +188,7 @@ impl Here {
             self.features.insert("seccomp".to_owned());
         }
         // Restartable sequences came with 4.18.
-        if super::compare::release(&self.kernel).is_none_or(|release| release >= (4, 18)) {
+        if host::kernel_release(&self.kernel).is_none_or(|release| release >= (4, 18)) {
             self.features.insert("rseq".to_owned());
         }
         let permitted = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
@@ -378,7 +378,7 @@ impl Here {
     }
 
     fn look_at_profiles(&mut self) {
-        self.security_module = security_module().map(ToOwned::to_owned);
+        self.security_module = host::security_module().map(ToOwned::to_owned);
         let text = fs::read_to_string("/sys/kernel/security/apparmor/profiles");
         self.profiles = text.ok().map(|text| {
             let name = |line: &str| line.rsplit_once(" (").map(|(name, _)| name.to_owned());
@@ -394,16 +394,6 @@ impl Here {
         };
         let available = kib("MemAvailable:").map(|free| free + kib("SwapFree:").unwrap_or(0));
         self.available_bytes = available.map(|kib| kib.saturating_mul(1024));
-    }
-}
-
-/// The security module that CRIU restores profiles of, if one is active.
-pub(super) fn security_module() -> Option<&'static str> {
-    let is_there = |path| Path::new(path).exists();
-    match () {
-        () if is_there("/sys/kernel/security/apparmor/profiles") => Some("apparmor"),
-        () if is_there("/sys/fs/selinux/enforce") => Some("selinux"),
-        () => None,
     }
 }
 

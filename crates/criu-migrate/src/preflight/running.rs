@@ -13,7 +13,6 @@ use rustix::fs::OFlags;
 use super::build_id::build_id;
 use super::check::Check;
 use super::facts::{CgroupSeen, Facts, FileSeen, LsmSeen, MountRole, MountSeen, SessionSeen};
-use super::here::security_module;
 use super::mount_table::{mount_lines, mount_of};
 use super::processor;
 use super::socket_table::bound_sockets;
@@ -53,7 +52,8 @@ impl Facts {
             facts.take_sockets(&pids, dump.sockets.tcp_close);
         }
         let externals = external_mounts(dump);
-        let (files, unclear) = files_of(pids.iter().copied(), &externals);
+        let handed_over = external_files(dump);
+        let (files, unclear) = files_of(pids.iter().copied(), &externals, &handed_over);
         facts.files = files;
         facts.leave_out(Check::Files, unclear);
         facts.take_mounts(pid, dump, &externals);
@@ -256,7 +256,7 @@ impl Facts {
     }
 
     fn take_profiles(&mut self, pids: &[i32]) {
-        let Some(module) = security_module() else {
+        let Some(module) = host::security_module() else {
             return;
         };
         let mut profiles = BTreeSet::new();
@@ -333,6 +333,12 @@ fn external_mounts(dump: &Dump) -> BTreeMap<PathBuf, String> {
     named
 }
 
+/// The files that the dump is told are external, as CRIU names them: the destination hands over its own.
+fn external_files(dump: &Dump) -> BTreeSet<String> {
+    let named = dump.mounts.external.iter().map(ToString::to_string);
+    named.filter(|text| text.starts_with("file[")).collect()
+}
+
 /// Reads `/proc/PID/cgroup`: `id:controllers:path`.
 pub(super) fn cgroup_lines(text: &str) -> BTreeSet<CgroupSeen> {
     let line = |line: &str| {
@@ -349,11 +355,12 @@ pub(super) fn cgroup_lines(text: &str) -> BTreeSet<CgroupSeen> {
 /// Finds the files that tasks have open or mapped and that must be on the other side, too; and how many
 /// cannot be named for sure.
 ///
-/// Left out is what the tree takes along or what is a different file for everybody: nameless files, mounts of
-/// its own mount namespace other than its root and the external ones, `/proc` and `/sys`.
+/// Left out is what the tree takes along, is handed there, or what is a different file for everybody: nameless files,
+/// mounts of its own mount namespace other than its root and the external ones, `/proc` and `/sys`.
 fn files_of(
     pids: impl IntoIterator<Item = i32>,
     externals: &BTreeMap<PathBuf, String>,
+    handed_over: &BTreeSet<String>,
 ) -> (Vec<FileSeen>, u64) {
     let mut files = BTreeMap::new();
     let mut unclear = BTreeSet::new();
@@ -421,6 +428,9 @@ fn files_of(
             };
             let number = descriptor.file_name().unwrap_or_default();
             let info = fs::read_to_string(process.join("fdinfo").join(number)).unwrap_or_default();
+            if handed_over.contains(&external_name(&info, metadata.ino())) {
+                continue;
+            }
             match path.to_str() {
                 Some(path) => see(path, metadata.ino(), is_read_only(&info)),
                 None => nameless.push(path),
@@ -454,6 +464,14 @@ fn build_id_at(path: &Path) -> Option<String> {
     is_file.then(|| build_id(&file).ok().flatten()).flatten()
 }
 
+/// How `--external` names the file of a descriptor with this `fdinfo`.
+fn external_name(info: &str, inode: u64) -> String {
+    let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    let mount = mount.and_then(|id| id.trim().parse().ok());
+    let mount_id = mount.unwrap_or_default();
+    External::File { mount_id, inode }.to_string()
+}
+
 /// Whether the flags in a descriptor's `fdinfo`, octal, have access mode `O_RDONLY`.
 pub(crate) fn is_read_only(info: &str) -> bool {
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
@@ -474,7 +492,7 @@ mod tests {
     fn programs_and_open_files_are_seen_and_what_comes_along_is_not() {
         let process = Scene::new().open_file().unlinked_file().start();
         let pid = i32::try_from(process.pid()).unwrap();
-        let (files, unclear) = files_of([pid], &BTreeMap::new());
+        let (files, unclear) = files_of([pid], &BTreeMap::new(), &BTreeSet::new());
         let program = seen(&files, "/criu-testkit-target").unwrap();
         let metadata = fs::metadata(&program.path).unwrap();
         assert_eq!(program.len_bytes, Some(metadata.len()));
@@ -491,13 +509,34 @@ mod tests {
             .namespaces(&[Namespace::Pid, Namespace::Mount])
             .part("tmpfs-file")
             .start();
-        let (files, _) = files_of([i32::try_from(inside.pid()).unwrap()], &BTreeMap::new());
+        let pid = i32::try_from(inside.pid()).unwrap();
+        let (files, _) = files_of([pid], &BTreeMap::new(), &BTreeSet::new());
         assert!(files.iter().any(|file| file.path == "/target"), "{files:?}");
         // A tmpfs of its own mount namespace comes along.
         assert!(
             !files.iter().any(|file| file.path.starts_with("/tmp/")),
             "{files:?}"
         );
+    }
+
+    #[test]
+    fn an_external_file_is_not_needed_on_the_other_side() {
+        let process = Scene::new().open_file().start();
+        let pid = i32::try_from(process.pid()).unwrap();
+        let plain = process.directory().join("plain");
+        let open = descriptors(pid)
+            .into_iter()
+            .find(|(path, _)| *path == plain);
+        let number = open.unwrap().1.file_name().unwrap().to_owned();
+        let info = fs::read_to_string(directory(pid).join("fdinfo").join(number)).unwrap();
+        let name = external_name(&info, fs::metadata(&plain).unwrap().ino());
+        for (given, is_needed) in [("file[1:1]", true), (&name, false)] {
+            let mut dump = Dump::new(pid, "/nowhere");
+            dump.mounts.external = vec![given.parse().unwrap()];
+            let (files, _) = files_of([pid], &BTreeMap::new(), &external_files(&dump));
+            assert_eq!(seen(&files, "/plain").is_some(), is_needed, "{given}");
+            assert!(seen(&files, "/count").is_some());
+        }
     }
 
     #[test]

@@ -100,9 +100,40 @@ pub(crate) fn undone(
     (error, fate)
 }
 
+/// What is to become of the tree when this came in place of an answer to `commit`.
+///
+/// The destination says `abort` only when nothing of the tree is left there.
+pub(crate) fn fate_after_commit(error: &Error) -> Fate {
+    match error {
+        Error::Aborted {
+            may_have_run: true, ..
+        } => Fate::Outlived,
+        Error::Aborted {
+            may_have_run: false,
+            ..
+        } => Fate::Resumed,
+        _ => Fate::InDoubt,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use crate::conversation::Party;
+
+    #[test]
+    fn only_an_abort_settles_what_becomes_of_a_tree_after_commit() {
+        let aborted = |may_have_run| Error::Aborted {
+            by: Party::Destination,
+            reason: "CRIU failed".to_owned(),
+            may_have_run,
+        };
+        assert_eq!(fate_after_commit(&aborted(false)), Fate::Resumed);
+        assert_eq!(fate_after_commit(&aborted(true)), Fate::Outlived);
+        let closed = Error::Closed(Party::Destination);
+        assert_eq!(fate_after_commit(&closed), Fate::InDoubt);
+    }
 
     #[test]
     fn downtime_is_what_both_sides_count_and_half_the_way_between_them() {

@@ -23,7 +23,7 @@ use crate::images_dir::ImagesDir;
 use crate::message::Message;
 use crate::report::{Failed, Fate};
 use crate::source::hand_over::{Copied, Frozen, Stepping, Steps, begin, send_images, sync_last};
-use crate::source::moving::{HandOver, Moved, Moving, undone};
+use crate::source::moving::{HandOver, Moved, Moving, fate_after_commit, undone};
 use crate::sync::Departure;
 use crate::timing::Timing;
 use crate::tree::Tree;
@@ -247,13 +247,10 @@ impl Conversation<'_> {
             }) => (pid, resumed_after_us),
             Ok(message) => return Err(self.connection.unexpected(&message)),
             Err(error) => {
-                // The destination says so only when nothing of the tree is left there.
-                if let Error::Aborted { may_have_run, .. } = error {
-                    *then = match may_have_run {
-                        true => Then::Stays(Fate::Outlived),
-                        false => Then::Resume,
-                    };
-                }
+                *then = match fate_after_commit(&error) {
+                    Fate::Resumed => Then::Resume,
+                    fate => Then::Stays(fate),
+                };
                 return Err(error);
             }
         };

@@ -21,7 +21,7 @@ use crate::images_dir::ImagesDir;
 use crate::message::Message;
 use crate::report::{Failed, Fate};
 use crate::source::hand_over::{Copied, Frozen, Stepping, Steps, begin, send_images, sync_last};
-use crate::source::moving::{HandOver, Moved, Moving, undone};
+use crate::source::moving::{HandOver, Moved, Moving, fate_after_commit, undone};
 use crate::source::open_pages;
 use crate::sync::Departure;
 use crate::timing::Timing;
@@ -89,15 +89,13 @@ pub(crate) fn run(mut moving: Moving<'_>) -> Result<Moved, Failed> {
             resumed_after_us,
             pages_follow: false,
         }) => (pid, resumed_after_us),
-        // The destination says so only when nothing of the tree is left there.
-        Err(error @ Error::Aborted { may_have_run, .. }) => {
-            if may_have_run {
-                return Err(failed(error, Fate::Outlived));
+        Err(error) => {
+            let fate = fate_after_commit(&error);
+            if fate == Fate::Resumed {
+                tree.resume(&frozen.stopped_before);
             }
-            tree.resume(&frozen.stopped_before);
-            return Err(failed(error, Fate::Resumed));
+            return Err(failed(error, fate));
         }
-        Err(error) => return Err(in_doubt(error)),
         Ok(message) => return Err(in_doubt(connection.unexpected(&message))),
     };
     let hand_over = HandOver {

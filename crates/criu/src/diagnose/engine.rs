@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::pattern::Captures;
 use super::rule::{Reach, Role, Rule, Surroundings};
 use super::{Diagnosis, NoFailure, Verdict, fallback, names, rules};
-use crate::log::{Entry, Level, Log, Operation, Outcome, outcome_of};
+use crate::log::{Entry, Level, Log, Outcome, outcome_of};
+use crate::operation::Operation;
 
 /// Lines before and after a line in which [`Rule`]s look for their surroundings.
 const NEIGHBOURHOOD: usize = 40;

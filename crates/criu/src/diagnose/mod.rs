@@ -28,7 +28,8 @@ use std::fmt;
 pub use engine::diagnose;
 pub use rule::{Group, Role, Rule};
 
-use crate::log::{Entry, Operation};
+use crate::log::Entry;
+use crate::operation::Operation;
 
 /// All rules, in no particular order.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {

@@ -1,7 +1,8 @@
 //! What a rule is.
 
 use super::pattern::{self, Captures};
-use crate::log::{Entry, Level, Location, Operation};
+use crate::log::{Entry, Level, Location};
+use crate::operation::Operation;
 
 /// What a matching line means for the failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

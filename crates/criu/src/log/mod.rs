@@ -28,39 +28,9 @@ pub use reader::Limits;
 #[cfg(test)]
 pub(crate) use reader::is_suspicious;
 
-use std::fmt;
 use std::io;
 
-/// What CRIU was asked to do, as far as its log tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Operation {
-    /// `criu dump`.
-    Dump,
-    /// `criu pre-dump`.
-    PreDump,
-    /// `criu restore`.
-    Restore,
-    /// `criu check`.
-    Check,
-    /// `criu page-server`.
-    PageServer,
-    /// `criu lazy-pages`.
-    LazyPages,
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Dump => "dump",
-            Self::PreDump => "pre-dump",
-            Self::Restore => "restore",
-            Self::Check => "check",
-            Self::PageServer => "page-server",
-            Self::LazyPages => "lazy-pages",
-        })
-    }
-}
+use crate::operation::Operation;
 
 /// How a run ended, as CRIU's last line says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

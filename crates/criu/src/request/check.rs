@@ -1,8 +1,9 @@
 //! Asking whether CRIU can work here.
 
 use super::prepared::Prepared;
-use super::{Directory, Operation, Settings};
+use super::{Directory, Settings};
 use crate::error::Result;
+use crate::operation::Operation;
 use crate::rpc::{CriuOpts, CriuReqType};
 
 /// Checks that the kernel has what CRIU needs (`criu check`).

@@ -1,8 +1,9 @@
 //! Processor features of an images directory.
 
 use super::prepared::Prepared;
-use super::{Directory, Operation, Settings};
+use super::{Directory, Settings};
 use crate::error::Result;
+use crate::operation::Operation;
 use crate::rpc::{CriuOpts, CriuReqType};
 
 /// Records this machine's processor features in an images directory, or compares recorded ones with it

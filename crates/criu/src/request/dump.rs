@@ -7,10 +7,9 @@ use std::time::Duration;
 use super::memory::{Compression, ImageIo, Pages, Tls};
 use super::prepared::Prepared;
 use super::settings::{set, set_flag, text};
-use super::{
-    Directory, DumpCgroups, DumpMounts, NetworkLock, Operation, PidfdStore, Settings, Sockets,
-};
+use super::{Directory, DumpCgroups, DumpMounts, NetworkLock, PidfdStore, Settings, Sockets};
 use crate::error::{Error, Result};
+use crate::operation::Operation;
 use crate::rpc::{CriuOpts, CriuPreDumpMode, CriuReqType};
 
 /// The root of the tree to dump.

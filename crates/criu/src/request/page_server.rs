@@ -5,8 +5,9 @@ use std::os::fd::OwnedFd;
 use super::memory::Tls;
 use super::prepared::Prepared;
 use super::settings::{set_flag, text};
-use super::{Directory, ImageIo, Operation, Settings};
+use super::{Directory, ImageIo, Settings};
 use crate::error::Result;
+use crate::operation::Operation;
 use crate::rpc::{CriuOpts, CriuPageServerInfo, CriuReqType};
 
 /// Starts a page server: it writes the pages a dump elsewhere sends into an images directory

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::error::{Error, Result};
-use crate::request::Operation;
+use crate::operation::Operation;
 use crate::rpc::{CriuOpts, CriuReqType};
 use crate::worker::{Streams, descriptor_number};
 

@@ -8,10 +8,10 @@ use super::mount::ExternalMount;
 use super::prepared::Prepared;
 use super::settings::{set, set_flag, text};
 use super::{
-    Directory, External, ImageIo, InheritFd, JoinNamespace, Operation, RestoreCgroups, Settings,
-    Sockets,
+    Directory, External, ImageIo, InheritFd, JoinNamespace, RestoreCgroups, Settings, Sockets,
 };
 use crate::error::Result;
+use crate::operation::Operation;
 use crate::rpc::{
     CriuOpts, CriuReqType, CriuVethPair, InheritFd as RpcInheritFd,
     JoinNamespace as RpcJoinNamespace,

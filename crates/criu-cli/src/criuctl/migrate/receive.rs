@@ -13,12 +13,12 @@ use serde_json::json;
 
 use super::progress::Form;
 use super::protection::{ProtectionArguments, accepted};
-use super::{Logs, addresses, failed, stop_on_signals, timing};
+use super::{Logs, addresses, failed, timing};
 use crate::criuctl::Global;
 use crate::criuctl::arguments::{RestoreCgroupArguments, SettingsArguments, parse_seconds};
-use crate::criuctl::interrupt::{CommandHooks, Interrupt};
+use crate::criuctl::findings::check_names;
+use crate::criuctl::interrupt::{CommandHooks, Interrupt, stop_on_signals};
 use crate::criuctl::outside::OutsideArguments;
-use crate::criuctl::preflight::check_names;
 use crate::criuctl::report::{Problem, result};
 use crate::criuctl::script::Scripts;
 use crate::output::{visible, write_stdout};

@@ -15,14 +15,14 @@ use serde_json::json;
 use super::course::CourseArguments;
 use super::progress::{Form, milliseconds, size};
 use super::protection::ProtectionArguments;
-use super::{IN_DOUBT, Logs, failed, reach, stop_on_signals, timing};
+use super::{IN_DOUBT, Logs, failed, reach, timing};
 use crate::criuctl::Global;
 use crate::criuctl::arguments::{
     DumpCgroupArguments, EmptyNamespace, MountArguments, NetworkLockWord, SettingsArguments,
     SocketArguments, parse_seconds, parse_size,
 };
-use crate::criuctl::interrupt::{CommandHooks, Interrupt};
-use crate::criuctl::preflight::{self, check_names};
+use crate::criuctl::findings::{self, check_names};
+use crate::criuctl::interrupt::{CommandHooks, Interrupt, stop_on_signals};
 use crate::criuctl::report::{self, Problem, result};
 use crate::criuctl::script::Scripts;
 use crate::output::visible;
@@ -190,8 +190,8 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<ExitCode, Pr
     source.ignore.clone_from(&arguments.ignore);
     if arguments.preflight_only {
         logs.discard();
-        return preflight::asked(global, |watch| {
-            source.ask(transport, watch).map_err(preflight::no_answer)
+        return findings::asked(global, |watch| {
+            source.ask(transport, watch).map_err(findings::no_answer)
         });
     }
     let mut hooks = CommandHooks {

@@ -13,6 +13,7 @@ use super::check::Check;
 use super::facts::{Facts, MountRole};
 use super::finding::{Finding, Report, Severity};
 use super::here::Here;
+use crate::host::kernel_release;
 
 /// Compares what a tree needs with what a host has.
 pub fn compare(facts: &Facts, here: &Here) -> Report {
@@ -142,12 +143,6 @@ fn is_architecture(wanted: &str, here: &str) -> bool {
         }
 }
 
-/// The first two numbers of a kernel's release.
-pub(in crate::preflight) fn release(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
 fn kernel(facts: &Facts, here: &Here, report: &mut Report) {
     for kind in facts
         .namespaces
@@ -193,7 +188,7 @@ fn kernel(facts: &Facts, here: &Here, report: &mut Report) {
         report.findings.push(finding.remedy(remedy));
     }
     if let Some(theirs) = &facts.kernel
-        && let (Some(wanted), Some(found)) = (release(theirs), release(&here.kernel))
+        && let (Some(wanted), Some(found)) = (kernel_release(theirs), kernel_release(&here.kernel))
         && found < wanted
     {
         let finding =

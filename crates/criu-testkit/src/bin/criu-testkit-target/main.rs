@@ -17,7 +17,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parts::Part;
 
@@ -48,7 +48,10 @@ fn main() -> ExitCode {
         ["--enter", root, rest @ ..] => {
             let kept: &[&str] = if keep { &["--keep"] } else { &[] };
             let failure = enter(Path::new(root), &[kept, rest].concat());
-            let _ = fs::write(Path::new(root).join("state/failed"), failure.to_string());
+            let tell =
+                |root: &str| fs::write(Path::new(root).join("state/failed"), failure.to_string());
+            // It has another name once it is the root.
+            let _ = tell(root).or_else(|_| tell("/"));
             ExitCode::FAILURE
         }
         [directory, parts @ ..] => match run(Path::new(directory), parts) {
@@ -122,11 +125,12 @@ fn enter(root: &Path, rest: &[&str]) -> Failure {
     if let Err(error) = become_root() {
         return error.into();
     }
-    // Standard streams still lie in the old root, but for pipes, which lie in none.
+    // Standard streams still lie in the old root, but for pipes, which lie in none. A regular file is there only if a
+    // test gave it, for being outside.
     let stream = |stream: &dyn AsFd| -> std::io::Result<Stdio> {
         let mode = rustix::fs::fstat(stream.as_fd())?.st_mode;
         match rustix::fs::FileType::from_raw_mode(mode) {
-            rustix::fs::FileType::Fifo => Ok(Stdio::inherit()),
+            rustix::fs::FileType::Fifo | rustix::fs::FileType::RegularFile => Ok(Stdio::inherit()),
             _ => File::options()
                 .read(true)
                 .write(true)
@@ -139,15 +143,24 @@ fn enter(root: &Path, rest: &[&str]) -> Failure {
         let (stdin, stdout) = (stream(&std::io::stdin())?, stream(&std::io::stdout())?);
         Ok((stdin, stdout, stream(&std::io::stderr())?))
     };
-    match streams() {
-        Ok((stdin, stdout, stderr)) => command
-            .args(rest)
-            .stdin(stdin)
-            .stdout(stdout)
-            .stderr(stderr)
-            .exec()
-            .into(),
-        Err(error) => error.into(),
+    let (stdin, stdout, stderr) = match streams() {
+        Ok(streams) => streams,
+        Err(error) => return error.into(),
+    };
+    command
+        .args(rest)
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let error = command.exec();
+        // The test has copied the program, and what another of its threads forks then has the copy open for writing
+        // until that is another program, too.
+        if error.kind() != std::io::ErrorKind::ExecutableFileBusy || Instant::now() > deadline {
+            return error.into();
+        }
+        std::thread::sleep(TICK);
     }
 }
 

@@ -7,7 +7,8 @@ mod errnos;
 use areas::{AREAS, Area};
 use errnos::ERRNOS;
 
-use crate::log::{Entry, Level, Location, Operation};
+use crate::log::{Entry, Level, Location};
+use crate::operation::Operation;
 
 /// Explains `entry` in general terms: cause and remedy.
 pub(super) fn explain(entry: &Entry, operation: Option<Operation>) -> (String, String) {

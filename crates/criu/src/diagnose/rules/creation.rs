@@ -1,7 +1,7 @@
 //! Creating processes anew and giving them back what they had.
 
 use super::super::rule::{Group, Rule, cause, clue, consequence};
-use crate::log::Operation;
+use crate::operation::Operation;
 
 pub(super) const RULES: &[Rule] = &[
     cause(

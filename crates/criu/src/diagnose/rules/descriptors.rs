@@ -1,7 +1,7 @@
 //! Descriptors of other kinds, locks and limits.
 
 use super::super::rule::{Group, Rule, cause, clue};
-use crate::log::Operation;
+use crate::operation::Operation;
 
 pub(super) const RULES: &[Rule] = &[
     cause(

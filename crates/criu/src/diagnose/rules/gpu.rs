@@ -1,7 +1,7 @@
 //! GPUs and plugins.
 
 use super::super::rule::{Group, Rule, cause, clue, noise};
-use crate::log::Operation;
+use crate::operation::Operation;
 
 pub(super) const RULES: &[Rule] = &[
     cause(

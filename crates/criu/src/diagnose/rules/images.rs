@@ -1,7 +1,7 @@
 //! Image files.
 
 use super::super::rule::{Group, Rule, cause, clue};
-use crate::log::Operation;
+use crate::operation::Operation;
 
 const COPY: &str = "copy the complete images directory (parents included), check that the dump \
     succeeded, use the same or a newer CRIU; make a new dump";

@@ -1,7 +1,7 @@
 //! Internet sockets: TCP, UDP, raw, packet, netlink.
 
 use super::super::rule::{Group, Rule, cause, clue, consequence, hint};
-use crate::log::Operation;
+use crate::operation::Operation;
 
 pub(super) const RULES: &[Rule] = &[
     cause(

@@ -1,7 +1,7 @@
 //! What kernel, CPU and CRIU version must offer each other.
 
 use super::super::rule::{Group, Rule, cause, clue, consequence};
-use crate::log::Operation;
+use crate::operation::Operation;
 
 pub(super) const RULES: &[Rule] = &[
     cause(

@@ -1,7 +1,7 @@
 //! Memory of processes: mappings, shared memory, limits.
 
 use super::super::rule::{Group, Rule, cause, clue, consequence};
-use crate::log::Operation;
+use crate::operation::Operation;
 
 pub(super) const RULES: &[Rule] = &[
     cause(

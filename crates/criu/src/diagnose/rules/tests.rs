@@ -90,7 +90,7 @@ fn every_cause_is_the_root_before_a_failed_ending() {
             let (log, marked) = example(text);
             let line = log.entries()[marked].raw().to_string();
             let ending = match rule.operation {
-                Some(crate::log::Operation::Restore) => {
+                Some(crate::operation::Operation::Restore) => {
                     "Error (criu/cr-restore.c:2300): Restoring FAILED."
                 }
                 _ => "Error (criu/cr-dump.c:2111): Dumping FAILED.",

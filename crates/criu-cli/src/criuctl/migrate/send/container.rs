@@ -7,9 +7,10 @@ use criu_migrate::{Error, Needs};
 use serde_json::json;
 
 use super::super::progress::Form;
-use super::super::{IN_DOUBT, failed, reach, stop_on_signals, timing};
+use super::super::{IN_DOUBT, failed, reach, timing};
 use super::{Arguments, request, table};
 use crate::criuctl::Global;
+use crate::criuctl::interrupt::stop_on_signals;
 use crate::criuctl::report::{self, Problem, result};
 use crate::output::{json_path, visible};
 
