@@ -71,7 +71,7 @@ pub enum Operation {
     Patch {
         /// What changed: the block's next literals.
         changed: Pieces,
-        /// What the page has to be: see [`crate::delta`].
+        /// What the page has to be: the lower half of its XXH3 hash of 64 bits.
         check: u32,
     },
 }
