@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -96,7 +97,7 @@ impl<'a> Wait<'a> {
         loop {
             let mut fds = [
                 PollFd::from_borrowed_fd(fd, flags),
-                PollFd::from_borrowed_fd(self.bell.0.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.bell.0.fd.as_fd(), PollFlags::IN),
             ];
             let left = self.deadline.map(|deadline| {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -120,7 +121,15 @@ impl<'a> Wait<'a> {
 
 /// Wakes everybody who waits, once and for all.
 #[derive(Debug, Clone)]
-pub struct Bell(Arc<OwnedFd>);
+pub struct Bell(Arc<BellRope>);
+
+#[derive(Debug)]
+struct BellRope {
+    /// For who waits.
+    fd: OwnedFd,
+    /// For who has no need to wait: looking costs no system call.
+    has_rung: AtomicBool,
+}
 
 impl Bell {
     /// A bell that has not rung.
@@ -130,13 +139,22 @@ impl Bell {
     /// When the system refuses.
     pub fn new() -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        Ok(Self(Arc::new(eventfd(0, flags)?)))
+        Ok(Self(Arc::new(BellRope {
+            fd: eventfd(0, flags)?,
+            has_rung: AtomicBool::new(false),
+        })))
     }
 
     /// Rings it.
     pub fn ring(&self) {
+        self.0.has_rung.store(true, Ordering::Relaxed);
         // Fails only when the counter is full: it has rung then.
-        let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.0.fd, &1_u64.to_ne_bytes());
+    }
+
+    /// Whether it has rung.
+    pub fn has_rung(&self) -> bool {
+        self.0.has_rung.load(Ordering::Relaxed)
     }
 }
 
@@ -298,9 +316,16 @@ struct Receiver(OwnedFd);
 impl Receive for Receiver {
     fn receive(&mut self, buffer: &mut [u8], wait: &Wait<'_>) -> io::Result<usize> {
         loop {
-            wait.for_flags(self.0.as_fd(), PollFlags::IN)?;
+            // A peer that never pauses must not keep the bell from being heard.
+            if wait.bell.has_rung() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            // Tried first: while there is something, nothing is waited for.
             match rustix::io::read(&self.0, &mut *buffer) {
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => {
+                    wait.for_flags(self.0.as_fd(), PollFlags::IN)?;
+                }
+                Err(rustix::io::Errno::INTR) => {}
                 read => return Ok(read?),
             }
         }

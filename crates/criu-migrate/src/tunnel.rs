@@ -269,12 +269,10 @@ impl Ends {
             if cancellable && watch.is_cancelled() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            let wait = Wait::new(Instant::now().checked_add(CHECK), outgoing.bell());
-            match wait.for_flags(self.socket.as_fd(), PollFlags::IN) {
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => continue,
-                waited => waited?,
+            if outgoing.bell().has_rung() {
+                return Err(io::ErrorKind::Interrupted.into());
             }
-            // The socket does not block.
+            // The socket does not block. It is read first, and waited for when there is nothing.
             let read = |buffer: &mut [u8]| {
                 let count = rustix::io::read(&self.socket, &mut *buffer)?;
                 if let Some(reader) = &mut reader {
@@ -289,7 +287,16 @@ impl Ends {
                 Ok((0, _)) => return Ok(()),
                 Ok((count, sent)) => (count as u64, sent as u64),
                 Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => continue,
+                    io::ErrorKind::WouldBlock => {
+                        let wait = Wait::new(Instant::now().checked_add(CHECK), outgoing.bell());
+                        match wait.for_flags(self.socket.as_fd(), PollFlags::IN) {
+                            Err(error) if error.kind() != io::ErrorKind::TimedOut => {
+                                return Err(error);
+                            }
+                            _ => continue,
+                        }
+                    }
+                    io::ErrorKind::Interrupted => continue,
                     io::ErrorKind::ConnectionReset => return Ok(()),
                     _ => return Err(error),
                 },
@@ -395,6 +402,20 @@ impl Ends {
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let mut taken = Instant::now();
         while !bytes.is_empty() {
+            if outgoing.bell().has_rung() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let flags = rustix::net::SendFlags::NOSIGNAL;
+            match rustix::net::send(&self.socket, bytes, flags) {
+                Ok(count) => {
+                    bytes = bytes.get(count..).unwrap_or_default();
+                    taken = Instant::now();
+                    continue;
+                }
+                Err(rustix::io::Errno::AGAIN) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            }
             let wait = Wait::new(Instant::now().checked_add(CHECK), outgoing.bell());
             match wait.for_flags(self.socket.as_fd(), PollFlags::OUT) {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
@@ -408,18 +429,8 @@ impl Ends {
                     {
                         return Err(error);
                     }
-                    continue;
                 }
                 waited => waited?,
-            }
-            let flags = rustix::net::SendFlags::NOSIGNAL;
-            match rustix::net::send(&self.socket, bytes, flags) {
-                Ok(count) => {
-                    bytes = bytes.get(count..).unwrap_or_default();
-                    taken = Instant::now();
-                }
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
             }
         }
         Ok(())

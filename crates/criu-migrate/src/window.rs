@@ -115,20 +115,30 @@ pub(crate) struct Expander {
     /// What pages may be made of, for as long as they come.
     bases: Option<Bases>,
     /// Buffers nobody uses any more.
-    spare: Vec<Vec<u8>>,
+    spare: VecDeque<Vec<u8>>,
+    /// Streams that were put together last: who they went to is done with the first of them by now.
+    streams: VecDeque<Arc<Vec<u8>>>,
 }
 
-/// How many buffers are kept for the next frames.
-const SPARE_BUFFERS: usize = 4;
+/// How many buffers are kept for the next frames: more than leave the window at once.
+const SPARE_BUFFERS: usize = 16;
+/// Buffers have lengths that are multiples of this, so that one fits in the place of another.
+const BUFFER_STEP_BYTES: usize = 32 << 10;
+/// How many streams are remembered: a few more than a queue holds.
+const STREAMS: usize = 12;
 
 impl Expander {
     /// A buffer of that length with anything in it, for the body of a frame.
     pub(crate) fn buffer(&mut self, len_bytes: usize) -> Vec<u8> {
-        // A small frame must not hold on to a large buffer.
-        let fits = |buffer: &Vec<u8>| buffer.capacity() / 2 <= len_bytes;
-        let mut buffer = match self.spare.iter().position(fits) {
-            Some(at) => self.spare.swap_remove(at),
-            None => Vec::new(),
+        // A fresh page costs more than what is written to it. A small frame must not hold on to a large buffer.
+        let (capacity, most) = match len_bytes < BUFFER_STEP_BYTES {
+            true => (len_bytes, len_bytes * 2),
+            false => [len_bytes.next_multiple_of(BUFFER_STEP_BYTES); 2].into(),
+        };
+        let fits = |buffer: &Vec<u8>| (len_bytes..=most).contains(&buffer.capacity());
+        let mut buffer = match self.spare.iter().rposition(fits) {
+            Some(at) => self.spare.remove(at).unwrap_or_default(),
+            None => Vec::with_capacity(capacity),
         };
         buffer.resize(len_bytes, 0);
         buffer
@@ -192,8 +202,11 @@ impl Expander {
                 literals.clone()
             }
             operations => {
-                let stream = self.follow(operations, &literals, bases.as_mut())?;
-                SharedBytes::new(stream, 0)
+                let mut stream = self.stream_buffer();
+                self.follow(operations, &literals, bases.as_mut(), &mut stream)?;
+                let stream = SharedBytes::new(stream, 0);
+                self.streams.push_back(Arc::clone(&stream.buffer));
+                stream
             }
         };
         if bases.is_some() {
@@ -203,17 +216,29 @@ impl Expander {
         Ok((stream, operations))
     }
 
+    /// An empty buffer for a stream: one that whoever had it is done with, if there is one.
+    fn stream_buffer(&mut self) -> Vec<u8> {
+        if self.streams.len() < STREAMS {
+            return Vec::new();
+        }
+        let oldest = self.streams.pop_front().map(Arc::try_unwrap);
+        let mut buffer = oldest.and_then(Result::ok).unwrap_or_default();
+        buffer.clear();
+        buffer
+    }
+
     fn follow(
         &self,
         operations: &[Operation],
         literals: &[u8],
         mut bases: Option<&mut Bases>,
-    ) -> Result<Vec<u8>, BlockProblem> {
+        stream: &mut Vec<u8>,
+    ) -> Result<(), BlockProblem> {
         // At most what a block may stand for: it was checked when it was read.
         let len_bytes = operations
             .iter()
             .map(|operation| operation.len_bytes() as usize);
-        let mut stream = Vec::with_capacity(len_bytes.sum());
+        stream.reserve_exact(len_bytes.sum());
         let mut rest = literals;
         let mut passed = 0;
         for operation in operations {
@@ -241,7 +266,7 @@ impl Expander {
         if let Some(bases) = bases {
             bases.pass(&stream[passed..]);
         }
-        Ok(stream)
+        Ok(())
     }
 
     fn look_up<'a>(&'a self, len_bytes: usize, from: i32, literals: &'a [u8]) -> Option<&'a [u8]> {
@@ -279,9 +304,11 @@ impl Expander {
     }
 
     fn keep_spare(&mut self, buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS {
-            self.spare.push(buffer);
+        // The oldest goes: its length is not asked for any more.
+        if self.spare.len() == SPARE_BUFFERS {
+            self.spare.pop_front();
         }
+        self.spare.push_back(buffer);
     }
 }
 
@@ -345,6 +372,43 @@ mod tests {
             .block(Channel::Image, block(&operations, b"abcde"))
             .unwrap();
         assert_eq!(&*stream, b"deabcd\0\x01\x01e");
+    }
+
+    #[test]
+    fn a_stream_somebody_still_has_is_not_overwritten() {
+        let mut expander = Expander::default();
+        let mut held = Vec::new();
+        for number in 0..60_u8 {
+            let operations = [Operation::Literal(2), Operation::Zeros(1)];
+            let (stream, _) = expander
+                .block(Channel::Image, block(&operations, &[number; 2]))
+                .unwrap();
+            if number % 3 == 0 {
+                held.push((number, stream));
+            }
+        }
+        for (number, stream) in held {
+            assert_eq!(&*stream, [number, number, 0]);
+        }
+    }
+
+    #[test]
+    fn a_buffer_is_used_again_for_what_is_about_as_long_and_for_nothing_much_shorter() {
+        let mut expander = Expander::default();
+        for (before, after, again) in [
+            (200_000, 210_000, true),
+            (210_000, 200_000, true),
+            (200_000, 100_000, false),
+            (5000, 4100, true),
+            (9000, 4100, false),
+        ] {
+            expander.spare.clear();
+            let buffer = expander.buffer(before);
+            expander.keep_spare(buffer);
+            let buffer = expander.buffer(after);
+            assert_eq!(buffer.len(), after);
+            assert_eq!(expander.spare.is_empty(), again, "{before} {after}");
+        }
     }
 
     #[test]

@@ -265,6 +265,22 @@ impl TestProcess {
         process
     }
 
+    /// Whether CRIU takes all memory of a task for its stack, and copies it where it should follow.
+    ///
+    /// It does where a stack pointer lies on the first byte of a page (`is_stack` of CRIU's `mem.c` compares what is left
+    /// of addresses within their pages): one of 256 processes, by chance.
+    pub(crate) fn is_all_stack_to_criu(&self) -> bool {
+        let tasks = self.below.iter().copied().chain([self.pid()]);
+        let threads = tasks.flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter());
+        threads.flatten().flatten().any(|thread| {
+            let seen = fs::read_to_string(thread.path().join("syscall")).unwrap_or_default();
+            // The last but one; nothing is told of a thread that runs.
+            let pointer = seen.split_whitespace().rev().nth(1);
+            let pointer = pointer.and_then(|word| word.strip_prefix("0x"));
+            pointer.is_some_and(|digits| digits.ends_with("000"))
+        })
+    }
+
     #[track_caller]
     fn ask(&self, what: &str, text: &str) {
         // Written beside and moved into place: the process must not see half of it.

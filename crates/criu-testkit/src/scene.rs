@@ -81,7 +81,21 @@ impl Scene {
     #[must_use]
     #[track_caller]
     pub fn start(self) -> TestProcess {
-        TestProcess::start(self)
+        // With standard streams of its own it can be started but once.
+        let again = self.stdio.iter().all(Option::is_none).then(|| Scene {
+            parts: self.parts.clone(),
+            namespaces: self.namespaces.clone(),
+            prelude: self.prelude.clone(),
+            stdio: Default::default(),
+        });
+        let process = TestProcess::start(self);
+        match again {
+            Some(scene) if process.is_all_stack_to_criu() => {
+                drop(process);
+                scene.start()
+            }
+            _ => process,
+        }
     }
 
     /// Memory with a known pattern, in KiB.
