@@ -6,8 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SerialNumber, date_time_ymd,
 };
 
 /// An authority that makes certificates for a test.
@@ -47,7 +48,7 @@ impl CertificateAuthority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key can be made");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("the authority can sign");
         Self { issuer }
@@ -62,6 +63,46 @@ impl CertificateAuthority {
     pub fn write(&self, directory: &Path, name: &str) -> PathBuf {
         let path = directory.join(name);
         fs::write(&path, self.issuer.pem()).expect("the certificate can be written");
+        path
+    }
+
+    /// Writes a list that revokes the certificates of these names to `directory/name`; `validity` is the list's own.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be made or written.
+    #[track_caller]
+    pub fn revoke(
+        &self,
+        directory: &Path,
+        name: &str,
+        certificates: &[&str],
+        validity: Validity,
+    ) -> PathBuf {
+        let (this_update, next_update) = match validity {
+            Validity::Now => (date_time_ymd(2001, 1, 1), date_time_ymd(3001, 1, 1)),
+            Validity::Past => (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1)),
+            Validity::Future => (date_time_ymd(3001, 1, 1), date_time_ymd(3002, 1, 1)),
+        };
+        let revoked = |name: &&str| RevokedCertParams {
+            serial_number: serial_of(name),
+            revocation_time: this_update,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update,
+            next_update,
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: certificates.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params
+            .signed_by(&self.issuer)
+            .expect("the authority can sign");
+        let path = directory.join(name);
+        fs::write(&path, list.pem().expect("a list has a form")).expect("the list can be written");
         path
     }
 
@@ -80,6 +121,7 @@ impl CertificateAuthority {
     ) -> CertificateFiles {
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(hosts).expect("the names are names");
+        params.serial_number = Some(serial_of(name));
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
@@ -108,4 +150,9 @@ impl CertificateAuthority {
             .expect("the key can be written");
         files
     }
+}
+
+/// The serial number of the certificate of that name.
+fn serial_of(name: &str) -> SerialNumber {
+    SerialNumber::from_slice(name.as_bytes())
 }

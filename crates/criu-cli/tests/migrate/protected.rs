@@ -15,6 +15,7 @@ use crate::travel::arrived;
 /// An authority with the certificates of a source and a destination.
 struct Office {
     directory: TempDir,
+    authority: CertificateAuthority,
     source: CertificateFiles,
     destination: CertificateFiles,
 }
@@ -29,6 +30,7 @@ impl Office {
         Self {
             source: issue("source", &["source.example"]),
             destination: issue("destination", &["destination.example", "127.0.0.1"]),
+            authority,
             directory,
         }
     }
@@ -103,6 +105,16 @@ fn a_tree_moves_over_tls_to_one_that_turned_strangers_away() {
             &mut choosy,
             "is for destination.example, 127.0.0.1, not for third.example",
         );
+        let revoked = office.authority.revoke(
+            office.directory.path(),
+            "crl.pem",
+            &["destination"],
+            Validity::Now,
+        );
+        let mut informed = send(&criu, pid, &to, &source);
+        office.protect(&mut informed, &office.source);
+        informed.arg("--tls-crl").arg(revoked);
+        refused(&mut informed, "was revoked by the authority");
         assert!(receiver.try_wait().unwrap().is_none());
 
         let mut sender = send(&criu, pid, &to, &source);
@@ -125,7 +137,7 @@ fn a_tree_moves_over_tls_to_one_that_turned_strangers_away() {
         arrived(&mut process, pid);
         let said = std::fs::read_to_string(directory.join("receiver")).unwrap();
         assert!(said.contains(", certified as source.example"), "{said}");
-        assert_eq!(said.matches("turned 127.0.0.1:").count(), 5, "{said}");
+        assert_eq!(said.matches("turned 127.0.0.1:").count(), 6, "{said}");
         for side in ["source", "destination"] {
             assert_eq!(std::fs::read_dir(directory.join(side)).unwrap().count(), 0);
         }

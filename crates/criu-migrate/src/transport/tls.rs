@@ -109,6 +109,8 @@ impl Client {
         identity.check_time(authority)?;
         let verifier: Arc<dyn ServerCertVerifier> =
             WebPkiServerVerifier::builder_with_provider(authority.roots(), provider())
+                .with_crls(authority.revocations())
+                .enforce_revocation_expiration()
                 .build()
                 .map_err(Error::setup)?;
         let mut config = ClientConfig::builder_with_provider(provider())
@@ -259,6 +261,8 @@ impl ClientCertVerifier for NamedClients {
 impl Authority {
     fn client_verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, Error> {
         WebPkiClientVerifier::builder_with_provider(self.roots(), provider())
+            .with_crls(self.revocations())
+            .enforce_revocation_expiration()
             .build()
             .map_err(Error::setup)
     }

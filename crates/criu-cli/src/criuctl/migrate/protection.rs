@@ -28,6 +28,10 @@ pub(in crate::criuctl) struct ProtectionArguments {
     /// Certificates in PEM of the authorities whose word for the other host counts
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_ca: Option<PathBuf>,
+    /// Revocation lists in PEM: one of every authority between the other host's certificate and those of --tls-ca, in
+    /// its time (can be repeated) [default: no certificate is taken for revoked]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_crl: Vec<PathBuf>,
     /// Name in the certificate of the other host. Sending: the one name it has to have [default: the host connected
     /// to]. Receiving: names that may send (can be repeated) [default: all the authority vouches for]
     #[arg(long, value_name = "NAME", requires = "tls_cert")]
@@ -73,7 +77,10 @@ impl ProtectionArguments {
             return Ok(None);
         };
         let identity = Identity::read(certificate, key).map_err(refused)?;
-        let authority = Authority::read(ca).map_err(refused)?;
+        let mut authority = Authority::read(ca).map_err(refused)?;
+        for list in &self.tls_crl {
+            authority = authority.revoked_by(list).map_err(refused)?;
+        }
         Ok(Some((identity, authority)))
     }
 }

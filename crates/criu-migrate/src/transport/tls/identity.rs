@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{InconsistentKeys, RootCertStore};
 
@@ -90,9 +90,12 @@ impl Identity {
     }
 }
 
-/// Whose signature under a certificate counts.
+/// Whose signature under a certificate counts, and which certificates count no more.
 #[derive(Debug, Clone)]
-pub struct Authority(Arc<RootCertStore>);
+pub struct Authority {
+    roots: Arc<RootCertStore>,
+    revocations: Vec<CertificateRevocationListDer<'static>>,
+}
 
 impl Authority {
     /// Reads a PEM file with one or more certificates.
@@ -109,11 +112,44 @@ impl Authority {
                 source: error.into(),
             })?;
         }
-        Ok(Self(Arc::new(roots)))
+        Ok(Self {
+            roots: Arc::new(roots),
+            revocations: Vec::new(),
+        })
+    }
+
+    /// Adds the revocation lists of a PEM file. With any, there has to be one of every authority between a peer's
+    /// certificate and those trusted, and in its time: what none of them speaks of is not trusted.
+    ///
+    /// # Errors
+    ///
+    /// Those that name a file.
+    pub fn revoked_by(mut self, path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let file = File::open(path).map_err(reading(path))?;
+        let bytes = contents(path, file)?;
+        let found: Result<Vec<_>, _> =
+            CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+        let found = found.map_err(|error| malformed(path, &error))?;
+        if found.is_empty() {
+            return Err(Error::NoRevocations(path.to_owned()));
+        }
+        self.revocations.extend(found);
+        match self.client_verifier() {
+            Ok(_) => Ok(self),
+            Err(error) => Err(Error::Revocations {
+                path: path.to_owned(),
+                source: Box::new(error),
+            }),
+        }
     }
 
     pub(super) fn roots(&self) -> Arc<RootCertStore> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.roots)
+    }
+
+    pub(super) fn revocations(&self) -> Vec<CertificateRevocationListDer<'static>> {
+        self.revocations.clone()
     }
 }
 

@@ -90,6 +90,22 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 
+    /// There is no revocation list in the file.
+    #[error(
+        "{} has no revocation list; one in PEM begins with `-----BEGIN X509 CRL-----` \
+         (from DER: `openssl crl -inform der`)", .0.display()
+    )]
+    NoRevocations(PathBuf),
+
+    /// A revocation list is of no use.
+    #[error("a revocation list in {} cannot be used", .path.display())]
+    Revocations {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
     /// Key and certificate do not belong together.
     #[error(
         "the key in {} is not that of the first certificate in {}; give the key the certificate was made for, and \
@@ -180,6 +196,12 @@ pub enum Distrust {
     },
     /// It is for something else than its end of a connection.
     Purpose,
+    /// The authority has revoked it.
+    Revoked,
+    /// Revocation lists are given, and none of the authority that signed it.
+    NoRevocationList,
+    /// The authority's revocation list is out of its time.
+    OldRevocationList,
     /// Something else.
     Other(String),
 }
@@ -208,6 +230,13 @@ impl fmt::Display for Distrust {
                 "is not meant for this end of a connection; its extended key usage has to have both serverAuth and \
                  clientAuth",
             ),
+            Self::Revoked => f.write_str("was revoked by the authority; that host needs a new one"),
+            Self::NoRevocationList => f.write_str(
+                "is in none of the revocation lists' reach; give one of every authority that signed it or those between",
+            ),
+            Self::OldRevocationList => f.write_str(
+                "cannot be looked up: the authority's revocation list is out of its time; get a new one",
+            ),
             Self::Other(problem) => write!(f, "cannot be trusted: {problem}"),
         }
     }
@@ -234,6 +263,10 @@ impl From<CertificateError> for Distrust {
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 Self::Purpose
             }
+            CertificateError::Revoked => Self::Revoked,
+            CertificateError::UnknownRevocationStatus => Self::NoRevocationList,
+            CertificateError::ExpiredRevocationList
+            | CertificateError::ExpiredRevocationListContext { .. } => Self::OldRevocationList,
             error => Self::Other(error.to_string()),
         }
     }
@@ -259,6 +292,9 @@ impl fmt::Display for Refusal {
             }
             AlertDescription::CertificateExpired => {
                 "to it our certificate is out of its time; renew it, or set the clocks"
+            }
+            AlertDescription::CertificateRevoked => {
+                "our certificate was revoked; this host needs a new one"
             }
             AlertDescription::CertificateRequired => "it wants a certificate of ours",
             AlertDescription::BadCertificate => {

@@ -433,6 +433,61 @@ fn certificates_of_another_authority_are_refused() {
 }
 
 #[test]
+fn revoked_certificates_are_refused() {
+    let office = Office::open();
+    let directory = office.directory.path();
+    let list = |name: &str, certificates: &[&str], validity| {
+        let path = office
+            .authority
+            .revoke(directory, name, certificates, validity);
+        office.ca().revoked_by(path).unwrap()
+    };
+    let meet_with = |authority: &Authority| {
+        let client = Client::new(&identity(&office.here), authority, THERE.parse().unwrap());
+        let server = Server::new(&identity(&office.there), authority, &[]);
+        meet(&client.unwrap(), &server.unwrap())
+    };
+    let (near, far) = meet_with(&list("nobody.pem", &["elsewhere"], Validity::Now));
+    assert!(near.is_ok() && far.is_ok(), "{near:?} {far:?}");
+
+    let (near, far) = meet_with(&list("client.pem", &["here"], Validity::Now));
+    let revoked =
+        |end: &Result<End, Error>| matches!(end, Err(Error::PeerCertificate(Distrust::Revoked)));
+    assert!(revoked(&far), "{far:?}");
+    let near = near.unwrap_err().to_string();
+    assert!(near.contains("our certificate was revoked"), "{near}");
+    let (near, far) = meet_with(&list("server.pem", &["there"], Validity::Now));
+    assert!(revoked(&near) && far.is_err(), "{near:?} {far:?}");
+
+    let (near, _) = meet_with(&list("old.pem", &[], Validity::Past));
+    let old = Distrust::OldRevocationList;
+    assert!(
+        matches!(&near, Err(Error::PeerCertificate(found)) if *found == old),
+        "{near:?}"
+    );
+    // Of an authority that has signed nothing here.
+    let theirs = CertificateAuthority::new("theirs");
+    let foreign = theirs.revoke(directory, "foreign.pem", &[], Validity::Now);
+    let (near, _) = meet_with(&office.ca().revoked_by(foreign).unwrap());
+    let unknown = Distrust::NoRevocationList;
+    assert!(
+        matches!(&near, Err(Error::PeerCertificate(found)) if *found == unknown),
+        "{near:?}"
+    );
+
+    let none = office.ca().revoked_by(&office.here.certificate);
+    assert!(matches!(none, Err(Error::NoRevocations(_))), "{none:?}");
+    let damaged = directory.join("damaged.pem");
+    let text = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
+    std::fs::write(&damaged, text).unwrap();
+    let damaged = office.ca().revoked_by(damaged);
+    assert!(
+        matches!(damaged, Err(Error::Revocations { .. })),
+        "{damaged:?}"
+    );
+}
+
+#[test]
 fn certificates_out_of_their_time_are_refused_here_and_there() {
     let office = Office::open();
     let directory = office.directory.path();
@@ -648,19 +703,17 @@ fn certificates_made_as_the_documentation_says_do() {
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/migration.md");
     let text = std::fs::read_to_string(path).unwrap();
-    let (_, script) = text.split_once("```sh\n").unwrap();
-    let (script, _) = script.split_once("```").unwrap();
+    let mut scripts = text.split("```sh\n").skip(1);
+    let mut script = || scripts.next().unwrap().split_once("```").unwrap().0;
     let directory = TempDir::new();
-    let made = std::process::Command::new("sh")
-        .args(["-c", script])
-        .current_dir(directory.path())
-        .output()
-        .unwrap();
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
+    let run = |script| {
+        let mut shell = std::process::Command::new("sh");
+        let shell = shell.args(["-ec", script]).current_dir(directory.path());
+        let output = shell.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+    };
+    run(script());
     let at = |name: &str| directory.join(name);
     let authority = Authority::read(at("ca.pem")).unwrap();
     let here = Identity::read(at("here.pem"), at("here.key")).unwrap();
@@ -673,4 +726,11 @@ fn certificates_made_as_the_documentation_says_do() {
         near.unwrap();
         far.unwrap();
     }
+    run(script());
+    let authority = authority.revoked_by(at("crl.pem")).unwrap();
+    let server = Server::new(&there, &authority, &names).unwrap();
+    let client = Client::new(&here, &authority, "there.example".parse().unwrap()).unwrap();
+    let (_, far) = meet(&client, &server);
+    let revoked = matches!(far, Err(Error::PeerCertificate(Distrust::Revoked)));
+    assert!(revoked, "{far:?}");
 }
