@@ -1,8 +1,10 @@
 //! `cargo xtask soak`: every case of the fault matrix of migrations, again and again.
 //!
-//! What memory tracking is needed for runs in the guest. Without limits it is one round.
+//! What memory tracking is needed for runs in the guest. Without limits it is one round. Every case that ran is added
+//! to `target/soak.tsv`; `--tables` prints the file as the tables of docs/faults.md.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,7 +15,7 @@ use crate::guest::{Guest, quoted, slowness};
 use crate::suite::{CRIU_VARIABLES, NEEDED, test_program};
 use crate::{harness, packages, tool};
 
-const USAGE: &str = "usage: cargo xtask soak [--minutes N | --rounds N] [FILTER]";
+const USAGE: &str = "usage: cargo xtask soak [--minutes N | --rounds N] [FILTER]\n       cargo xtask soak --tables [FILE...]";
 
 /// Tests whose cases need a kernel that tracks memory.
 const TRACKING: [&str; 2] = ["faults::pre_copy", "faults::hybrid"];
@@ -25,6 +27,11 @@ const GUEST_PATIENCE: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// `cargo xtask soak`.
 pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
+    if let [first, files @ ..] = arguments
+        && first == "--tables"
+    {
+        return tables(files);
+    }
     let request = Request::parse(arguments)?;
     let soak = Soak::prepare(request.filter.clone())?;
     let began = Instant::now();
@@ -39,6 +46,7 @@ pub(crate) fn task(arguments: &[String]) -> Outcome<()> {
         broken.extend(soak.in_guest(&mut table)?);
     }
     print_table(&table);
+    record(&table)?;
     for failure in &broken {
         println!("{failure}");
     }
@@ -188,7 +196,10 @@ fn word(path: &Path) -> String {
 /// A case that ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Row {
-    case: String,
+    criu: String,
+    mode: String,
+    moment: String,
+    fault: String,
     expected: String,
     seconds: String,
     is_ok: bool,
@@ -202,12 +213,120 @@ impl Row {
             return None;
         };
         Some(Self {
-            case: format!("{criu}  {mode:<13}  {moment:<25}  {fault}"),
+            criu: criu.to_owned(),
+            mode: mode.to_owned(),
+            moment: moment.to_owned(),
+            fault: fault.to_owned(),
             expected: expected.to_owned(),
             seconds: seconds.to_owned(),
             is_ok: verdict == "ok",
         })
     }
+
+    fn line(&self) -> String {
+        let verdict = if self.is_ok { "ok" } else { "FAILED" };
+        let words = [
+            &self.criu,
+            &self.mode,
+            &self.moment,
+            &self.fault,
+            &self.expected,
+            &self.seconds,
+        ];
+        words.map(|word| format!("{word}\t")).concat() + verdict
+    }
+
+    fn case(&self) -> String {
+        let Self {
+            criu,
+            mode,
+            moment,
+            fault,
+            ..
+        } = self;
+        format!("{criu}  {mode:<13}  {moment:<25}  {fault}")
+    }
+}
+
+fn record_path() -> PathBuf {
+    target_directory().join("soak.tsv")
+}
+
+fn record(rows: &[Row]) -> Outcome<()> {
+    let path = record_path();
+    let text: String = rows.iter().map(|row| row.line() + "\n").collect();
+    let file = fs::OpenOptions::new().create(true).append(true).open(&path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .doing(format_args!("cannot add to {}", path.display()))
+}
+
+/// Prints the tables of what came of each case, a table for each mode.
+fn tables(files: &[String]) -> Outcome<()> {
+    let mut rows = Vec::new();
+    match files {
+        [] => rows.extend(read_rows(&record_path())?),
+        files => {
+            for file in files {
+                rows.extend(read_rows(Path::new(file))?);
+            }
+        }
+    }
+    for mode in each(&rows, |row| &row.mode) {
+        let rows: Vec<&Row> = rows.iter().filter(|row| row.mode == mode).collect();
+        print!("{}", table(mode, &rows));
+    }
+    Ok(())
+}
+
+/// Deeds by moments, each with what came of it and how often it did.
+fn table(mode: &str, rows: &[&Row]) -> String {
+    let moments = each(rows.iter().copied(), |row| &row.moment);
+    let mut text = format!("\n### {mode}\n\n| Deed |");
+    for moment in &moments {
+        text.push_str(&format!(" {moment} |"));
+    }
+    text.push_str(&format!("\n|---|{}\n", "---|".repeat(moments.len())));
+    for fault in each(rows.iter().copied(), |row| &row.fault) {
+        text.push_str(&format!("| {fault} |"));
+        for moment in &moments {
+            let of_case = |row: &&&Row| row.fault == fault && row.moment == *moment;
+            let ran: Vec<&&Row> = rows.iter().filter(of_case).collect();
+            let good = ran.iter().filter(|row| row.is_ok).count();
+            text.push_str(&match ran.first() {
+                None => " – |".to_owned(),
+                Some(row) => format!(" {} {good}/{} |", told(&row.expected), ran.len()),
+            });
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// What is expected, as the documentation calls it.
+fn told(expected: &str) -> &str {
+    match expected {
+        "Here" => "source",
+        "There" => "destination",
+        "ThereAndStoppedHere" => "destination, stopped on source",
+        "StoppedHere" => "stopped on source",
+        "ThereOrStoppedHere" => "destination or stopped on source",
+        other => other,
+    }
+}
+
+/// The values there are, in the order of their first appearance.
+fn each<'a>(
+    rows: impl IntoIterator<Item = &'a Row>,
+    value: impl Fn(&'a Row) -> &'a String,
+) -> Vec<&'a str> {
+    let mut values: Vec<&str> = Vec::new();
+    for row in rows {
+        let value = value(row).as_str();
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    values
 }
 
 fn read_rows(path: &Path) -> Outcome<Vec<Row>> {
@@ -224,21 +343,22 @@ fn read_rows(path: &Path) -> Outcome<Vec<Row>> {
 /// Each case once, with how often it went as expected.
 fn print_table(rows: &[Row]) {
     println!("\n── cases");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: Vec<String> = Vec::new();
     for row in rows {
-        if seen.contains(&row.case.as_str()) {
+        let case = row.case();
+        if seen.contains(&case) {
             continue;
         }
-        seen.push(&row.case);
-        let all = rows.iter().filter(|other| other.case == row.case);
+        let all = rows.iter().filter(|other| other.case() == case);
         let (times, good) = all.fold((0, 0), |(times, good), other| {
             (times + 1, good + usize::from(other.is_ok))
         });
         let verdict = if times == good { "ok" } else { "FAILED" };
         println!(
-            "{:<72} {:<20} {good}/{times} {verdict} ({} s)",
-            row.case, row.expected, row.seconds
+            "{case:<72} {:<20} {good}/{times} {verdict} ({} s)",
+            row.expected, row.seconds
         );
+        seen.push(case);
     }
 }
 
@@ -278,5 +398,21 @@ mod tests {
         let row = Row::parse("CRIU 4.3\tpost-copy\tfilling\tsender killed\tHere\t4.2\tFAILED");
         assert!(!row.expect("a row").is_ok);
         assert_eq!(Row::parse("half a\trow"), None);
+    }
+
+    #[test]
+    fn a_table_says_of_each_deed_what_came_of_it_and_how_often() {
+        let rows = [
+            "CRIU 4.2\thybrid\tpages\tsender killed\tHere\t4.2\tok",
+            "CRIU 4.3\thybrid\tpages\tsender killed\tHere\t4.2\tFAILED",
+            "CRIU 4.3\thybrid\tfilling\tguard killed\tThere\t4.2\tok",
+        ];
+        let rows = rows.map(|line| Row::parse(line).expect("a row"));
+        assert_eq!(rows[1].line().split('\t').count(), 7);
+        assert_eq!(Row::parse(&rows[1].line()).as_ref(), Some(&rows[1]));
+        let text = table("hybrid", &rows.each_ref());
+        let expected = "\n### hybrid\n\n| Deed | pages | filling |\n|---|---|---|\n\
+                        | sender killed | source 1/2 | – |\n| guard killed | – | destination 1/1 |\n";
+        assert_eq!(text, expected);
     }
 }
