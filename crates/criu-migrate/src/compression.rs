@@ -11,9 +11,15 @@
 //! compressible; while it is on, a short stretch without it now and then tells whether the connection has become
 //! faster. Unpacking is taken to be faster than packing, which it is two- to threefold; where it is not, that
 //! same stretch shows it.
+//!
+//! What is asked for piece by piece never waits for the connection: see [`trials`].
+
+mod trials;
 
 use std::fmt;
 use std::time::Duration;
+
+use self::trials::Trials;
 
 use crate::block::BlockProblem;
 
@@ -72,6 +78,8 @@ pub(crate) fn choose(measured: &Measured) -> Choice {
 #[derive(Debug)]
 pub(crate) struct Controller {
     compression: Compression,
+    /// While what is sent was asked for.
+    trials: Option<Trials>,
     choice: Choice,
     measured: Measured,
     period: Period,
@@ -136,6 +144,7 @@ impl Controller {
     pub(crate) fn new(compression: Compression) -> Self {
         Self {
             compression,
+            trials: None,
             choice: match compression {
                 Compression::Off => Choice::Store,
                 Compression::Adaptive | Compression::Always => Choice::Pack,
@@ -156,14 +165,24 @@ impl Controller {
         }
     }
 
+    /// What is sent from now on was asked for by the peer, or was not.
+    pub(crate) fn answers(&mut self, is_asked: bool) {
+        let is_tried = is_asked && self.compression == Compression::Adaptive;
+        self.trials = is_tried.then(Trials::new);
+    }
+
     /// What to do with the next block.
     pub(crate) fn choice(&self) -> Choice {
-        self.choice
+        match &self.trials {
+            Some(trials) => trials.choice(),
+            None => self.choice,
+        }
     }
 
     /// Whether part of the next block should be packed only to see what it gives.
     pub(crate) fn wants_sample(&self) -> bool {
         let idle = self.compression == Compression::Adaptive
+            && self.trials.is_none()
             && self.choice == Choice::Store
             && !self.looking
             && self.since_look >= SAMPLE_EVERY_BYTES;
@@ -195,6 +214,9 @@ impl Controller {
     pub(crate) fn sent(&mut self, block: BlockSent) {
         if self.compression != Compression::Adaptive || block.wire_bytes == 0 {
             return;
+        }
+        if let Some(trials) = &mut self.trials {
+            return trials.sent(block.stream_bytes, block.elapsed);
         }
         let period = &mut self.period;
         period.stream_bytes += block.stream_bytes as u64;

@@ -139,6 +139,7 @@ impl Encoder {
             (Some(pages), StreamKind::Answers) => pages.end_rounds(),
             (None, _) => {}
         }
+        self.controller.answers(kind == StreamKind::Answers);
         self.last = None;
     }
 
