@@ -247,34 +247,26 @@ impl Encoder {
                 },
             };
             let place = place.filter(|_| channel == Channel::Pages);
-            let sent_pages = self.sent_pages.as_mut();
-            match (part, sent_pages.zip(place)) {
-                (Part::Other(len_bytes), sent_before) => {
-                    if let Some((sent_pages, place)) = sent_before
-                        && sent_pages.forget(place).is_err()
-                    {
-                        self.sent_pages = None;
+            let sent_before = self.sent_pages.as_mut().zip(place);
+            match part {
+                Part::Other(len_bytes) => {
+                    if let Some((sent_pages, place)) = sent_before {
+                        sent_pages.forget(place);
                     }
                     apart.other(len_bytes);
                 }
-                (Part::Pages(len_bytes), sent_before) => {
-                    let changes = match sent_before {
-                        Some((sent_pages, place)) => sent_pages.changes(place, &rest[..len_bytes]),
-                        None => Ok(&[][..]),
-                    };
-                    match changes {
-                        Ok(changes) => {
-                            for page in 0..len_bytes / PAGE_BYTES {
-                                apart.page(changes.get(page).copied().flatten());
-                            }
-                        }
-                        // Nothing is known of what was sent now.
-                        Err(_) => self.sent_pages = None,
+                Part::Pages(len_bytes) => {
+                    let changes = sent_before.map_or(&[][..], |(sent_pages, place)| {
+                        sent_pages.changes(place, &rest[..len_bytes])
+                    });
+                    for page in 0..len_bytes / PAGE_BYTES {
+                        apart.page(changes.get(page).copied().flatten());
                     }
                 }
             }
         }
         let literal_bytes = apart.literal_bytes;
+        // Pages may come from now on that are not seen.
         if self.pages.is_lost() {
             self.sent_pages = None;
         }

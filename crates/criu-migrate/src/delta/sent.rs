@@ -24,6 +24,8 @@ pub(crate) struct SentPages {
     regions: HashMap<Region, u64>,
     records: Vec<u8>,
     changes: Vec<Option<Pieces>>,
+    /// The file could not be read or written, and nothing is known any more: pages are sent whole.
+    is_broken: bool,
 }
 
 /// A task's or shared memory, and a stretch of its addresses.
@@ -52,6 +54,7 @@ impl SentPages {
             regions: HashMap::new(),
             records: Vec::new(),
             changes: Vec::new(),
+            is_broken: false,
         })
     }
 
@@ -68,12 +71,28 @@ impl SentPages {
     }
 
     /// What changed in each of these pages since a round before, where they were sent in one.
-    pub(crate) fn changes(
-        &mut self,
-        place: PagePlace,
-        pages: &[u8],
-    ) -> io::Result<&[Option<Pieces>]> {
+    pub(crate) fn changes(&mut self, place: PagePlace, pages: &[u8]) -> &[Option<Pieces>] {
         self.changes.clear();
+        if self.is_broken || self.find_changes(place, pages).is_err() {
+            self.is_broken = true;
+            self.changes.clear();
+        }
+        &self.changes
+    }
+
+    /// A page was sent that is not known here.
+    pub(crate) fn forget(&mut self, place: PagePlace) {
+        let number = place.address / PAGE_BYTES as u64;
+        let region = self.regions.get(&(place.owner, number / REGION_PAGES));
+        if let Some(region) = region
+            && self.remembers
+        {
+            let at = record_at(*region, number % REGION_PAGES);
+            self.is_broken |= self.file.write_all_at(&[0; 8], at).is_err();
+        }
+    }
+
+    fn find_changes(&mut self, place: PagePlace, pages: &[u8]) -> io::Result<()> {
         let (mut address, mut rest) = (place.address, pages);
         while !rest.is_empty() {
             let number = address / PAGE_BYTES as u64;
@@ -84,19 +103,7 @@ impl SentPages {
             address = address.wrapping_add(now.len() as u64);
             rest = later;
         }
-        Ok(&self.changes)
-    }
-
-    /// A page was sent that is not known here.
-    pub(crate) fn forget(&mut self, place: PagePlace) -> io::Result<()> {
-        let number = place.address / PAGE_BYTES as u64;
-        let region = self.regions.get(&(place.owner, number / REGION_PAGES));
-        match region {
-            Some(region) if self.remembers => self
-                .file
-                .write_all_at(&[0; 8], record_at(*region, number % REGION_PAGES)),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn changes_in_region(&mut self, region: Region, first: u64, pages: &[u8]) -> io::Result<()> {
@@ -190,27 +197,45 @@ mod tests {
         sent.begin_round();
         // Around the end of a region.
         let at = place(0x7fff_0000_0000 + (REGION_PAGES - 1) * PAGE_BYTES as u64);
-        assert_eq!(sent.changes(at, &page).unwrap(), [None, None]);
+        assert_eq!(sent.changes(at, &page), [None, None]);
         page[300] = 9;
         // The destination has nothing of this round yet.
-        assert_eq!(sent.changes(at, &page).unwrap(), [None, None]);
+        assert_eq!(sent.changes(at, &page), [None, None]);
         sent.begin_round();
         page[PAGE_BYTES - 1] = 9;
         page[PAGE_BYTES] = 9;
-        let changes = sent.changes(at, &page).unwrap();
+        let changes = sent.changes(at, &page);
         assert_eq!(changes, [Some(Pieces(1 << 15)), Some(Pieces(1))]);
         let elsewhere = PagePlace { owner: 1, ..at };
-        assert_eq!(sent.changes(elsewhere, &page).unwrap(), [None, None]);
+        assert_eq!(sent.changes(elsewhere, &page), [None, None]);
         sent.begin_round();
-        sent.forget(at).unwrap();
+        sent.forget(at);
         let unchanged = Some(Pieces(0));
-        assert_eq!(sent.changes(at, &page).unwrap(), [None, unchanged]);
+        assert_eq!(sent.changes(at, &page), [None, unchanged]);
         sent.end_rounds();
         for _ in 0..2 {
             page[0] += 1;
-            let changes = sent.changes(at, &page).unwrap();
+            let changes = sent.changes(at, &page);
             assert_eq!(changes, [Some(Pieces(1)), unchanged]);
         }
-        assert_eq!(sent.changes(place(0), &page).unwrap(), [None, None]);
+        assert_eq!(sent.changes(place(0), &page), [None, None]);
+    }
+    #[test]
+    fn without_its_file_nothing_is_known_of_any_page() {
+        let directory = criu_testkit::TempDir::new();
+        let mut sent = SentPages::create(directory.path()).unwrap();
+        let page = vec![3; PAGE_BYTES];
+        sent.begin_round();
+        assert_eq!(sent.changes(place(0), &page), [None]);
+        sent.begin_round();
+        assert_eq!(sent.changes(place(0), &page), [Some(Pieces(0))]);
+        let writable = std::mem::replace(
+            &mut sent.file,
+            File::open(directory.path().join("sent-pages")).unwrap(),
+        );
+        assert_eq!(sent.changes(place(0), &page), []);
+        sent.file = writable;
+        // Not even when it could be written again: what was sent meanwhile is not in it.
+        assert_eq!(sent.changes(place(0), &page), []);
     }
 }
