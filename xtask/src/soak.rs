@@ -278,16 +278,29 @@ fn tables(files: &[String]) -> Outcome<()> {
     Ok(())
 }
 
+/// In the order in which they come.
+const MOMENTS: [&str; 8] = [
+    "between rounds",
+    "source pre-dump",
+    "pages",
+    "source post-dump",
+    "destination pre-restore",
+    "destination post-restore",
+    "destination pre-resume",
+    "filling",
+];
+
 /// Deeds by moments, each with what came of it and how often it did.
 fn table(mode: &str, rows: &[&Row]) -> String {
-    let moments = each(rows.iter().copied(), |row| &row.moment);
+    let mut moments = each(rows.iter().copied(), |row| &row.moment);
+    moments.sort_by_key(|moment| MOMENTS.iter().position(|known| known == moment));
     let mut text = format!("\n### {mode}\n\n| Deed |");
     for moment in &moments {
         text.push_str(&format!(" {moment} |"));
     }
     text.push_str(&format!("\n|---|{}\n", "---|".repeat(moments.len())));
     for fault in each(rows.iter().copied(), |row| &row.fault) {
-        text.push_str(&format!("| {fault} |"));
+        text.push_str(&format!("| {} |", deed(fault)));
         for moment in &moments {
             let of_case = |row: &&&Row| row.fault == fault && row.moment == *moment;
             let ran: Vec<&&Row> = rows.iter().filter(of_case).collect();
@@ -300,6 +313,22 @@ fn table(mode: &str, rows: &[&Row]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A deed, as the documentation calls it.
+fn deed(fault: &str) -> String {
+    let Some((whom, what)) = fault.split_once(' ') else {
+        return fault.to_owned();
+    };
+    let whom = match whom {
+        "SourceCriu" => "source's CRIU",
+        "DestinationCriu" => "destination's CRIU",
+        "PageServer" => "page server",
+        "LazyPages" => "`criu lazy-pages`",
+        "Guard" => "guard",
+        whom => whom,
+    };
+    format!("{whom} {what}")
 }
 
 /// What is expected, as the documentation calls it.
@@ -405,7 +434,7 @@ mod tests {
         let rows = [
             "CRIU 4.2\thybrid\tpages\tsender killed\tHere\t4.2\tok",
             "CRIU 4.3\thybrid\tpages\tsender killed\tHere\t4.2\tFAILED",
-            "CRIU 4.3\thybrid\tfilling\tguard killed\tThere\t4.2\tok",
+            "CRIU 4.3\thybrid\tfilling\tGuard killed\tThere\t4.2\tok",
         ];
         let rows = rows.map(|line| Row::parse(line).expect("a row"));
         assert_eq!(rows[1].line().split('\t').count(), 7);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::arrival::{Arrival, Chunk};
 use crate::compression::Compression;
 use crate::conversation::{OutOfTurn, Party, Stage};
 use crate::delta::bases::Bases;
@@ -20,7 +21,6 @@ use crate::page_stream::StreamKind;
 use crate::timing::Timing;
 use crate::transport::{Bell, Receive, Transmit, Transport, Wait};
 use crate::watch::Watch;
-use crate::window::SharedBytes;
 
 /// Frames that may wait to be used, per queue; at most 256 KiB each but for control messages.
 const QUEUE_FRAMES: usize = 8;
@@ -29,21 +29,6 @@ const CANCEL_CHECK: Duration = Duration::from_millis(50);
 
 /// How long to listen after having stood still.
 const SECOND_THOUGHT: Duration = Duration::from_millis(500);
-
-/// A piece of a channel's stream.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Chunk {
-    Data(SharedBytes),
-    Zeros(u64),
-    End,
-}
-
-/// What arrives in order: messages, and the data of images among them.
-#[derive(Debug)]
-pub(crate) enum Arrival {
-    Message(Message),
-    Image(Chunk),
-}
 
 /// The way out, shared by the threads that send.
 #[derive(Debug, Clone)]

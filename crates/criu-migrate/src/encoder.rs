@@ -6,19 +6,18 @@
 //! and what stands before the literals is written in front of them. Bytes that are neither are never copied
 //! here.
 
+mod apart;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::block::{
-    BLOCK_BYTES_MAX, Codec, LEAD_BYTES_MAX, OPERATIONS_MAX, Operation, encode_lead,
-};
+use self::apart::{Apart, SeenPages, Spared};
+use crate::block::{BLOCK_BYTES_MAX, Codec, LEAD_BYTES_MAX, Operation, encode_lead};
 use crate::compression::{BlockSent, Choice, Compression, Controller, Packer, SAMPLE_BYTES};
 use crate::delta::sent::SentPages;
-use crate::delta::{self, PIECE_BYTES, Pieces};
 use crate::frame::{Abilities, Channel, HEADER_BYTES, block_header, data_header, encode_zeros};
 use crate::page_stream::{PAGE_BYTES, PageStream, Part, StreamKind};
-use crate::sparse::{is_zero, next_zero_run};
-use crate::window::{Cursor, GAP_BYTES, WINDOW_BYTES};
+use crate::window::{Cursor, GAP_BYTES, WINDOW_BYTES, ring_index};
 
 /// What was sent, by what it was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -46,8 +45,7 @@ pub(crate) struct Encoder {
     /// Where literals stay, and so does what is read; made when first used.
     ring: Vec<u8>,
     cursor: Cursor,
-    /// Where pages were last, by their fingerprints; made when first used.
-    seen: Vec<[Seen; SEEN_WAYS]>,
+    seen: SeenPages,
     pages: PageStream,
     /// The pages sent in rounds, if there are any.
     sent_pages: Option<SentPages>,
@@ -62,12 +60,6 @@ pub(crate) struct Encoder {
     last: Option<Instant>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Seen {
-    fingerprint: u64,
-    place: u64,
-}
-
 /// A block as frames, and how long it took to make them.
 #[derive(Debug)]
 pub(crate) struct Encoded<'a> {
@@ -78,15 +70,10 @@ pub(crate) struct Encoded<'a> {
     handling: Duration,
 }
 
-/// As many sets as there are pages in the window, of so many places each: pages hardly ever crowd each other out.
-const SEEN_SETS: usize = WINDOW_BYTES / PAGE_BYTES;
-const SEEN_WAYS: usize = 4;
 /// Nothing to send for so long is a pause.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Fewer literals than this are not packed.
 const PACKED_BYTES_MIN: usize = 512;
-/// Of a page in which more changed all is sent, which packs better.
-const PATCH_BYTES_MAX: usize = PAGE_BYTES / 4 * 3;
 /// What is read of a page stream at first; there has to be room for the rest of a page.
 const READ_BYTES: usize = BLOCK_BYTES_MAX - PAGE_BYTES;
 
@@ -95,7 +82,7 @@ impl Encoder {
         Self {
             ring: Vec::new(),
             cursor: Cursor::default(),
-            seen: Vec::new(),
+            seen: SeenPages::default(),
             pages: PageStream::new(StreamKind::Dump),
             sent_pages: None,
             operations: Vec::new(),
@@ -154,7 +141,6 @@ impl Encoder {
         let began = Instant::now();
         if self.ring.is_empty() {
             self.ring = vec![0; WINDOW_BYTES];
-            self.seen = vec![[Seen::default(); SEEN_WAYS]; SEEN_SETS];
         }
         let start = ring_index(self.cursor.start());
         let buffer = &mut self.ring[start..start + BLOCK_BYTES_MAX];
@@ -230,7 +216,7 @@ impl Encoder {
             start,
             at: 0,
             literal_bytes: 0,
-            traffic: &mut self.traffic,
+            spared: Spared::default(),
         };
         apart.operations.clear();
         while apart.at < count {
@@ -265,7 +251,10 @@ impl Encoder {
                 }
             }
         }
-        let literal_bytes = apart.literal_bytes;
+        let (literal_bytes, spared) = (apart.literal_bytes, apart.spared);
+        self.traffic.zero_bytes += spared.zero_bytes as u64;
+        self.traffic.duplicate_bytes += spared.duplicate_bytes as u64;
+        self.traffic.unchanged_bytes += spared.unchanged_bytes as u64;
         // Pages may come from now on that are not seen.
         if self.pages.is_lost() {
             self.sent_pages = None;
@@ -393,183 +382,6 @@ fn write_before(
     let header = block_header(channel, before.len() - at + payload_bytes);
     before[at - HEADER_BYTES..at].copy_from_slice(&header);
     at - HEADER_BYTES
-}
-
-fn ring_index(place: u64) -> usize {
-    // Less than the window, which fits.
-    usize::try_from(place % WINDOW_BYTES as u64).unwrap_or(0)
-}
-
-/// Takes the bytes of one block apart.
-struct Apart<'a> {
-    ring: &'a mut [u8],
-    seen: &'a mut [[Seen; SEEN_WAYS]],
-    operations: &'a mut Vec<Operation>,
-    cursor: Cursor,
-    /// Where the block begins in the ring.
-    start: usize,
-    /// How much of it was looked at.
-    at: usize,
-    /// How many literals there are so far, closed up.
-    literal_bytes: usize,
-    traffic: &'a mut Traffic,
-}
-
-/// Operations are kept below this, so that the last can always be literals.
-const OPERATIONS_KEPT: usize = OPERATIONS_MAX - 2;
-
-impl Apart<'_> {
-    /// Takes bytes that are no whole page.
-    fn other(&mut self, len_bytes: usize) {
-        let end = self.at + len_bytes;
-        while self.at < end {
-            let rest = &self.ring[self.start + self.at..self.start + end];
-            match next_zero_run(rest, 0) {
-                Some(run) if self.operations.len() < OPERATIONS_KEPT => {
-                    self.literals(run.start);
-                    self.zeros(run.len());
-                }
-                _ => self.literals(end - self.at),
-            }
-        }
-    }
-
-    /// Takes a page, and what changed in it since a round before.
-    fn page(&mut self, changed: Option<Pieces>) {
-        let here = self.start + self.at;
-        let page = &self.ring[here..here + PAGE_BYTES];
-        if self.operations.len() >= OPERATIONS_KEPT {
-            return self.literals(PAGE_BYTES);
-        }
-        if is_zero(page) {
-            return self.zeros(PAGE_BYTES);
-        }
-        if let Some(changed) = changed
-            && changed.len_bytes() <= PATCH_BYTES_MAX
-        {
-            return self.patch(changed);
-        }
-        let fingerprint = fingerprint(page);
-        let set = usize::try_from(fingerprint >> 32).unwrap_or(0) % SEEN_SETS;
-        let (block, oldest) = (self.cursor.start(), self.cursor.oldest().max(1));
-        for seen in &self.seen[set] {
-            if seen.fingerprint != fingerprint || seen.place < oldest {
-                continue;
-            }
-            let there = ring_index(seen.place);
-            let same = self.ring[there..there + PAGE_BYTES] == *page;
-            // Both are less than the window apart, which fits.
-            let from = i64::try_from(seen.place)
-                .ok()
-                .zip(i64::try_from(block).ok());
-            let from = from.and_then(|(place, block)| i32::try_from(place - block).ok());
-            if let Some(from) = from.filter(|_| same) {
-                return self.copy(from);
-            }
-        }
-        if let Some(last) = self.seen[set].iter_mut().min_by_key(|seen| seen.place) {
-            *last = Seen {
-                fingerprint,
-                place: block + self.literal_bytes as u64,
-            };
-        }
-        self.literals(PAGE_BYTES);
-    }
-
-    fn literals(&mut self, len_bytes: usize) {
-        if len_bytes == 0 {
-            return;
-        }
-        if self.at != self.literal_bytes {
-            let from = self.start + self.at;
-            let to = self.start + self.literal_bytes;
-            self.ring.copy_within(from..from + len_bytes, to);
-        }
-        self.at += len_bytes;
-        self.literal_bytes += len_bytes;
-        match self.operations.last_mut() {
-            Some(Operation::Literal(last)) => *last += length(len_bytes),
-            _ => self.operations.push(Operation::Literal(length(len_bytes))),
-        }
-    }
-
-    /// Keeps what changed of a page, side by side.
-    fn patch(&mut self, changed: Pieces) {
-        let page = self.start + self.at;
-        let check = delta::check(&self.ring[page..page + PAGE_BYTES]);
-        for (piece, _) in changed.each().enumerate().filter(|(_, changed)| *changed) {
-            let from = page + piece * PIECE_BYTES;
-            let to = self.start + self.literal_bytes;
-            self.ring.copy_within(from..from + PIECE_BYTES, to);
-            self.literal_bytes += PIECE_BYTES;
-        }
-        self.at += PAGE_BYTES;
-        self.traffic.unchanged_bytes += (PAGE_BYTES - changed.len_bytes()) as u64;
-        self.operations.push(Operation::Patch { changed, check });
-    }
-
-    fn zeros(&mut self, len_bytes: usize) {
-        self.at += len_bytes;
-        self.traffic.zero_bytes += len_bytes as u64;
-        match self.operations.last_mut() {
-            Some(Operation::Zeros(last)) => *last += length(len_bytes),
-            _ => self.operations.push(Operation::Zeros(length(len_bytes))),
-        }
-    }
-
-    fn copy(&mut self, from: i32) {
-        self.at += PAGE_BYTES;
-        self.traffic.duplicate_bytes += PAGE_BYTES as u64;
-        let added = length(PAGE_BYTES);
-        match self.operations.last_mut() {
-            // Blocks are apart: what lies side by side was sent in one.
-            Some(Operation::Copy {
-                len_bytes,
-                from: last,
-            }) if i64::from(*last) + i64::from(*len_bytes) == i64::from(from) => {
-                *len_bytes += added;
-            }
-            _ => self.operations.push(Operation::Copy {
-                len_bytes: added,
-                from,
-            }),
-        }
-    }
-}
-
-/// A length within a block, which fits.
-fn length(len_bytes: usize) -> u32 {
-    u32::try_from(len_bytes).unwrap_or(u32::MAX)
-}
-
-/// A number that equal pages share, and other pages rarely.
-///
-/// Only every 17th word is looked at: pages are compared before they are taken to be equal. Of a page that is
-/// mostly empty all are: the 17th tell nothing there.
-fn fingerprint(page: &[u8]) -> u64 {
-    let (words, _) = page.as_chunks::<8>();
-    let (mut hash, mut empty) = (0_u64, 0);
-    for word in words.iter().step_by(17) {
-        let word = u64::from_le_bytes(*word);
-        empty += u32::from(word == 0);
-        hash = mix(hash, word);
-    }
-    if empty <= 15 {
-        return hash;
-    }
-    // Four at a time: each waits for the one before only.
-    let mut hashes = [hash, 1, 2, 3];
-    let (fours, _) = words.as_chunks::<4>();
-    for four in fours {
-        for (hash, word) in hashes.iter_mut().zip(four) {
-            *hash = mix(*hash, u64::from_le_bytes(*word));
-        }
-    }
-    hashes.into_iter().fold(hash, mix)
-}
-
-fn mix(hash: u64, word: u64) -> u64 {
-    (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[cfg(test)]

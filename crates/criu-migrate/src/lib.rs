@@ -42,6 +42,7 @@
 //! This crate prints nothing, and encrypts nothing by itself: use a transport that does, such as `transport::tls`
 //! (feature `tls`) or a command like `ssh`.
 
+mod arrival;
 mod block;
 #[doc(hidden)] // for the benchmark
 pub mod carrier;

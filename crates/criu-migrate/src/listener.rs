@@ -4,7 +4,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Instant;
 
-use crate::connection::{Arrival, Chunk};
+use crate::arrival::{Arrival, Chunk};
 use crate::conversation::Party;
 use crate::delta::bases::Bases;
 use crate::error::{Error, Result};

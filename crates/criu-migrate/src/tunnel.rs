@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use crate::connection::{Chunk, Outgoing};
+use crate::arrival::Chunk;
+use crate::connection::Outgoing;
 use crate::error::{Error, Result};
 use crate::frame::{Channel, Frame};
 use crate::page_stream::{self, COMMAND_BYTES, Command, Pagemaps, STATUS_GOOD, StreamKind};

@@ -61,6 +61,12 @@ impl Cursor {
     }
 }
 
+/// Where a place lies in the ring.
+pub(crate) fn ring_index(place: u64) -> usize {
+    // Less than the window, which fits.
+    usize::try_from(place % WINDOW_BYTES as u64).unwrap_or(0)
+}
+
 /// Bytes with several owners.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedBytes {

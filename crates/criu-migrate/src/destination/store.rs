@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use criu::{Criu, PageServer};
 
-use crate::connection::{Arrival, Chunk, Connection};
+use crate::arrival::{Arrival, Chunk};
+use crate::connection::Connection;
 use crate::conversation::Party;
 use crate::delta::bases::Bases;
 use crate::destination::SYNC;

@@ -13,7 +13,8 @@ use rustix::event::PollFlags;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::SyncProblem;
-use crate::connection::{Arrival, Chunk, Connection, Outgoing};
+use crate::arrival::{Arrival, Chunk};
+use crate::connection::{Connection, Outgoing};
 use crate::conversation::{OutOfTurn, Stage};
 use crate::error::{Error, ImageProblem, Result};
 use crate::frame::{Channel, DATA_BYTES_MAX, Frame};
