@@ -171,6 +171,11 @@ impl Controller {
         self.trials = is_tried.then(Trials::new);
     }
 
+    /// Whether the time counts in which there was nothing to send: the peer asks once it has what it asked for.
+    pub(crate) fn counts_pauses(&self) -> bool {
+        self.trials.is_some()
+    }
+
     /// What to do with the next block.
     pub(crate) fn choice(&self) -> Choice {
         match &self.trials {

@@ -192,7 +192,8 @@ impl Encoder {
     pub(crate) fn sent(&mut self, block: BlockTimes, sending: Duration) {
         let now = Instant::now();
         let last = self.last.replace(now);
-        let Some(last) = last.filter(|last| block.began.saturating_duration_since(*last) < PAUSE)
+        let is_pause = |last: &Instant| block.began.saturating_duration_since(*last) >= PAUSE;
+        let Some(last) = last.filter(|last| self.controller.counts_pauses() || !is_pause(last))
         else {
             return self.controller.paused();
         };

@@ -24,12 +24,12 @@ pub(super) struct Trials {
 #[derive(Debug, Default, Clone, Copy)]
 struct Tried(Option<f64>);
 
-/// How much a trial takes in.
-const TRIAL_BYTES: u64 = 1 << 20;
+/// How much a trial takes in: some questions, of up to 4 MiB each, and more than fits into buffers on the way.
+const TRIAL_BYTES: u64 = 8 << 20;
 /// How many there are, half of each: the least of several tells more, since the tree asks for what it touches in between.
-const TRIALS: u32 = 6;
+const TRIALS: u32 = 4;
 /// How much is sent before they are repeated.
-const AGAIN_AFTER_BYTES: u64 = 64 << 20;
+const AGAIN_AFTER_BYTES: u64 = 512 << 20;
 /// So much more may what sends less take: measurements are not that exact.
 const ALIKE: f64 = 1.05;
 
@@ -87,7 +87,7 @@ mod tests {
         let mut trials = Trials::new();
         let (mut noise, mut packed_bytes, mut all) = (0_u32, 0, 0);
         let mut last = Choice::Pack;
-        for _ in 0..3000 {
+        for _ in 0..30_000 {
             // Every third answer waits for the tree.
             noise = (noise + 1) % 3;
             let wait = if noise == 0 { 2.0 } else { 1.0 };
