@@ -7,7 +7,7 @@ use criu_image::stats::DumpStats;
 use serde_json::Value;
 
 use super::ImageSeen;
-use super::program::{ASKING, Program, once_more_if_unseizable};
+use super::program::{ASKING, Program, again_if_unseizable};
 use crate::error::{Error, Result};
 use crate::message::Needs;
 
@@ -136,7 +136,7 @@ pub(super) fn checkpoint(
 
 /// Has podman dump a container; a failure carries the cause in CRIU's log.
 fn dump(program: &Program, doing: &str, words: &[&str], within: Duration) -> Result<String> {
-    once_more_if_unseizable(|| {
+    again_if_unseizable(|| {
         program.run(doing, words, within).map_err(|error| {
             let log = match &error {
                 Error::Container { said, .. } => log_named_in(said),

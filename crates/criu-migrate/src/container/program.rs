@@ -213,13 +213,21 @@ impl Program {
     }
 }
 
-/// Dumps a container, and once more after a race of CRIU's with the freezer of cgroup v2, seldom lost twice: the container
-/// goes on after it.
-pub(super) fn once_more_if_unseizable<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
-    attempt().or_else(|error| match &error {
-        Error::Container { said, .. } if said.contains("Unseizable non-zombie") => attempt(),
-        _ => Err(error),
-    })
+/// How often a container is dumped whose tasks cannot be stopped.
+const ATTEMPTS: u32 = 4;
+
+/// Dumps a container, and again after a race of CRIU's with the freezer of cgroup v2: a task that is frozen while it waits
+/// for its `vfork` cannot be stopped, and the container goes on after that.
+pub(super) fn again_if_unseizable<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+    let mut left = ATTEMPTS;
+    loop {
+        left -= 1;
+        match attempt() {
+            Err(Error::Container { said, .. })
+                if left > 0 && said.contains("Unseizable non-zombie") => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 fn read(file: &mut File) -> Result<String> {
@@ -274,5 +282,29 @@ mod tests {
         let is_slow = matches!(&slow, Error::Io { source, .. }
             if source.kind() == std::io::ErrorKind::TimedOut);
         assert!(is_slow, "{slow}");
+    }
+
+    #[test]
+    fn a_container_that_cannot_be_stopped_is_tried_a_few_times_and_no_other() {
+        let count = std::cell::Cell::new(0);
+        let attempts = |said: &str, good_at: u32| {
+            count.set(0);
+            let outcome = again_if_unseizable(|| {
+                count.set(count.get() + 1);
+                match count.get() == good_at {
+                    true => Ok(()),
+                    false => Err(Error::Container {
+                        runtime: Runtime::Runc,
+                        doing: String::new(),
+                        said: said.to_owned(),
+                    }),
+                }
+            });
+            (outcome.is_ok(), count.get())
+        };
+        let unseizable = "Error (compel/src/lib/infect.c:271): Unseizable non-zombie 7 found";
+        assert_eq!(attempts(unseizable, 3), (true, 3));
+        assert_eq!(attempts(unseizable, 9), (false, ATTEMPTS));
+        assert_eq!(attempts("no such container", 2), (false, 1));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::program::{ASKING, Program, once_more_if_unseizable};
+use super::program::{ASKING, Program, again_if_unseizable};
 use crate::error::{Error, Result};
 use crate::message::Needs;
 
@@ -72,7 +72,7 @@ pub(super) fn dump(
             .map(drop)
             .map_err(|error| program.explain(error, &images.join("dump.log")))
     };
-    once_more_if_unseizable(attempt)
+    again_if_unseizable(attempt)
 }
 
 impl fmt::Display for Kind {
