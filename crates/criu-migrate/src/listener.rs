@@ -97,10 +97,11 @@ impl Listener {
             let _ = files.send(chunk);
             true
         };
+        // The last: those of a stream in which no page came were not taken.
         if let Frame::Data(Channel::Pages, _)
         | Frame::Block(Channel::Pages, _)
         | Frame::Zeros(Channel::Pages, _) = frame
-            && let Ok(bases) = self.bases.try_recv()
+            && let Some(bases) = self.bases.try_iter().last()
         {
             self.expander.build_upon(Some(bases));
         }

@@ -10,8 +10,9 @@ use super::Choice;
 /// Tries both, and has decided about the next block.
 #[derive(Debug)]
 pub(super) struct Trials {
-    packed: Tried,
-    stored: Tried,
+    /// The least that a byte took so far, in nanoseconds.
+    packed: Option<f64>,
+    stored: Option<f64>,
     choice: Choice,
     /// Of the present trial, or since trials ended.
     stream_bytes: u64,
@@ -19,10 +20,6 @@ pub(super) struct Trials {
     /// Trials that are still to come.
     left: u32,
 }
-
-/// The least that a byte took, in nanoseconds, in the last trials.
-#[derive(Debug, Default, Clone, Copy)]
-struct Tried(Option<f64>);
 
 /// How much a trial takes in: some questions, of up to 4 MiB each, and more than fits into buffers on the way.
 const TRIAL_BYTES: u64 = 8 << 20;
@@ -36,8 +33,8 @@ const ALIKE: f64 = 1.05;
 impl Trials {
     pub(super) fn new() -> Self {
         Self {
-            packed: Tried::default(),
-            stored: Tried::default(),
+            packed: None,
+            stored: None,
             choice: Choice::Pack,
             stream_bytes: 0,
             elapsed: Duration::ZERO,
@@ -67,10 +64,10 @@ impl Trials {
             Choice::Pack => (&mut self.packed, Choice::Store),
             Choice::Store => (&mut self.stored, Choice::Pack),
         };
-        tried.0 = Some(tried.0.map_or(took, |least| least.min(took)));
+        *tried = Some(tried.map_or(took, |least| least.min(took)));
         (self.stream_bytes, self.elapsed) = (0, Duration::ZERO);
         self.left -= 1;
-        self.choice = match (self.left, self.packed.0, self.stored.0) {
+        self.choice = match (self.left, self.packed, self.stored) {
             (0, Some(packed), Some(stored)) if packed > stored * ALIKE => Choice::Store,
             (0, ..) => Choice::Pack,
             _ => other,

@@ -220,6 +220,7 @@ mod tests {
         }
         assert_eq!(sent.changes(place(0), &page), [None, None]);
     }
+
     #[test]
     fn without_its_file_nothing_is_known_of_any_page() {
         let directory = criu_testkit::TempDir::new();

@@ -1,16 +1,22 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::bases::Bases;
 use super::*;
+use crate::arrival::Chunk;
 use crate::block::BlockProblem;
 use crate::compression::Compression;
+use crate::connection::Connection;
+use crate::conversation::Party;
 use crate::encoder::Encoder;
-use crate::frame::{Abilities, Block, Channel, Codec, Operation};
+use crate::frame::{Abilities, Block, Channel, Codec, Frame, Operation};
 use crate::fuzz::{Way, pass_between};
 use crate::images_dir::ImagesDir;
 use crate::page_stream::{PageStream, Part, Reader, StreamKind, command};
+use crate::timing::Timing;
+use crate::transport::Stream;
 use crate::window::Expander;
 
 const TASK: u64 = 7 << 8 | 1;
@@ -156,6 +162,56 @@ fn of_a_page_sent_again_only_what_changed_is_sent() {
             assert_eq!(sides.send(StreamKind::Answers, &answers, reads), 31 * 256);
         }
     }
+}
+
+#[test]
+fn a_connection_builds_pages_upon_the_rounds_said_last() {
+    let directory = criu_testkit::TempDir::new();
+    let (near, far) = Stream::pair().unwrap();
+    let open =
+        |stream, party| Connection::open(Box::new(stream), party, &Timing::default()).unwrap();
+    let (source, mut destination) = std::thread::scope(|scope| {
+        let far = scope.spawn(|| open(far, Party::Destination));
+        (open(near, Party::Source), far.join().unwrap())
+    });
+    let arriving = destination.take_pages().unwrap();
+    let arrived = |expected: &[u8]| {
+        let mut bytes = Vec::new();
+        loop {
+            match arriving.recv_timeout(Duration::from_secs(10)).unwrap() {
+                Chunk::Data(data) => bytes.extend_from_slice(&data),
+                Chunk::Zeros(count) => {
+                    bytes.resize(bytes.len() + usize::try_from(count).unwrap(), 0)
+                }
+                Chunk::End => break,
+            }
+        }
+        assert!(bytes == expected);
+    };
+    let outgoing = source.outgoing();
+    outgoing.remember_pages(directory.path());
+    let mut task = vec![page(1), page(2)];
+    let mut rounds: Vec<PathBuf> = Vec::new();
+    // The first has not one byte.
+    for round in 0..3_u8 {
+        let stream = match round {
+            0 => Vec::new(),
+            _ => pages(TASK, 0, &task),
+        };
+        let before = rounds.iter().rev().cloned();
+        destination.build_pages_upon(Bases::new(StreamKind::Dump, before));
+        outgoing.begin_pages(StreamKind::Dump);
+        outgoing.send_stream(Channel::Pages, &stream).unwrap();
+        outgoing.send_frame(&Frame::End(Channel::Pages)).unwrap();
+        arrived(&stream);
+        if round == 1 {
+            let path = directory.path().join("first");
+            store(&path, &stream);
+            rounds.push(path);
+        }
+        task[1][9] ^= 1;
+    }
+    assert_eq!(outgoing.traffic().unchanged_bytes, 4096 + 15 * 256);
 }
 
 #[test]
