@@ -268,7 +268,7 @@ impl TestProcess {
     /// Whether CRIU takes all memory of a task for its stack, and copies it where it should follow.
     ///
     /// It does where a stack pointer lies on the first byte of a page (`is_stack` of CRIU's `mem.c` compares what is left
-    /// of addresses within their pages): one of 256 processes, by chance.
+    /// of addresses within their pages): one of 256, by chance.
     pub(crate) fn is_all_stack_to_criu(&self) -> bool {
         let tasks = self.below.iter().copied().chain([self.pid()]);
         let threads = tasks.flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter());
