@@ -193,6 +193,15 @@ fn arguments_that_cannot_be_meant_so_are_refused() {
         &|command| _ = command.args(receive).args(["--tls-name", "x"]),
         "--tls-cert",
     );
+    // Not only once somebody has connected.
+    refused(
+        &|command| _ = command.args(receive).args(["-D", "/nonexistent"]),
+        "cannot use the directory /nonexistent",
+    );
+    refused(
+        &|command| _ = command.args(receive).args(["--inherit-fd", "x"]),
+        "--inherit-fd",
+    );
     let protected = |command: &mut Command, arguments: &[&str]| {
         office.protect(command.args(arguments), &office.source);
     };

@@ -129,6 +129,14 @@ fn listen(
     address: &str,
     watch: &Watch,
 ) -> Result<Received, Problem> {
+    // What is wrong with them the user learns now, not the first source that comes.
+    global.criu()?;
+    let work_dir = work_dir(arguments);
+    request(arguments, &work_dir)?;
+    std::fs::read_dir(&work_dir).map_err(Problem::io(format!(
+        "use the directory {}",
+        work_dir.display()
+    )))?;
     let server = arguments.protection.server()?;
     let protected = arguments.insecure || arguments.protection.is_tls();
     let addresses = addresses(address, protected)?;
@@ -193,8 +201,7 @@ fn receive(
     stream: Box<dyn Transport>,
     watch: &Watch,
 ) -> Result<Result<Received, Error>, Problem> {
-    let work_dir = arguments.images_dir.clone();
-    let work_dir = work_dir.unwrap_or_else(std::env::temp_dir);
+    let work_dir = work_dir(arguments);
     let mut restore = request(arguments, &work_dir)?;
     let logs = Logs::prepare(&mut restore.settings)?;
     let mut destination = Destination::new(global.criu()?, restore);
@@ -224,6 +231,11 @@ fn receive(
 
 fn problem(error: Error) -> Problem {
     failed(error, "receiving a process tree".to_owned())
+}
+
+fn work_dir(arguments: &Arguments) -> PathBuf {
+    let given = arguments.images_dir.clone();
+    given.unwrap_or_else(std::env::temp_dir)
 }
 
 fn request(arguments: &Arguments, work_dir: &PathBuf) -> Result<Restore, Problem> {
